@@ -1,0 +1,166 @@
+/*
+ * The two calls of <tlsfd/openssl.h>: prepare, hand over.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <stdlib.h>
+#include <tlsfd/openssl.h>
+
+#include "connection.h"
+#include "forget.h"
+#include "keys.h"
+#include "report.h"
+#include "why.h"
+
+enum { BOTH = TLSFD_RX | TLSFD_TX };
+
+int tlsfd_prepare(SSL_CTX *ctx)
+{
+	return ctx ? watch_context(ctx) : -EINVAL;
+}
+
+static bool derive(struct plan *p)
+{
+	for (enum way way = RX; way < WAYS; way++) {
+		if (!wanted(p, way))
+			continue;
+		if (keys_derive(p->ssl, p->watch, way, p->cipher, &p->info[way]) < 0) {
+			p->no[way] = (struct refusal){ TLSFD_WHY_OPENSSL, 0 };
+			return false;
+		}
+	}
+	return true;
+}
+
+/* RX first: if it is refused nothing has changed. A direction once set can't be
+ * taken back. */
+static bool attach(struct plan *p)
+{
+	struct refusal no;
+
+	if (!attach_ulp(p->fd, &no)) {
+		p->no[RX] = p->no[TX] = no;
+		return false;
+	}
+	for (enum way way = RX; way < WAYS; way++) {
+		if (!wanted(p, way))
+			continue;
+		if (!attach_keys(p->fd, way, &p->info[way], &no)) {
+			p->no[way] = no;
+			return false;
+		}
+		p->mover[way] = TLSFD_MOVER_TLSFD;
+	}
+	return true;
+}
+
+static bool complete(const struct plan *p)
+{
+	return p->mover[RX] && p->mover[TX];
+}
+
+static bool half_moved(const struct plan *p)
+{
+	return !complete(p) &&
+	       (p->mover[RX] == TLSFD_MOVER_TLSFD || p->mover[TX] == TLSFD_MOVER_TLSFD);
+}
+
+/* A second call after success: nothing is left to do. */
+static bool moved_before(struct plan *p)
+{
+	const struct watch *w = p->watch;
+
+	if (!w || !w->way[RX].closed || !w->way[TX].closed)
+		return false;
+	for (enum way way = RX; way < WAYS; way++)
+		p->mover[way] = w->way[way].moved ? TLSFD_MOVER_TLSFD : TLSFD_MOVER_OPENSSL;
+	p->fd = SSL_get_fd(p->ssl);
+	return true;
+}
+
+static void move(struct plan *p)
+{
+	if (moved_before(p) || !validate(p))
+		return;
+	p->watch = watch_ensure(p->ssl);
+	if (!p->watch)
+		p->no[RX] = p->no[TX] = (struct refusal){ TLSFD_WHY_MEMORY, 0 };
+	else if (derive(p))
+		attach(p);
+	OPENSSL_cleanse(p->info, sizeof(p->info));
+	if (complete(p) || half_moved(p))
+		forget(p); /* no way back from here */
+}
+
+/* A direction that stays where it was, though nothing is wrong with it, says so. */
+static void settle(struct plan *p)
+{
+	for (enum way way = RX; way < WAYS; way++) {
+		if (p->mover[way])
+			p->no[way] = (struct refusal){ TLSFD_WHY_NONE, 0 };
+		else if (!(p->want & direction(way)))
+			p->no[way] = (struct refusal){ TLSFD_WHY_NOT_ASKED, 0 };
+		else if (!p->no[way].why)
+			p->no[way] = (struct refusal){ TLSFD_WHY_OTHER_DIRECTION, 0 };
+	}
+}
+
+static int result(const struct plan *p)
+{
+	const struct refusal *cause = report_cause(p->no);
+	int err = why_describe(cause->why)->err;
+
+	return err ? err : -cause->err;
+}
+
+/* Gives the caller what it asked for of c and r, and frees the rest. */
+static void deliver(const struct plan *p, struct tlsfd *c, struct tlsfd_report *r,
+		    struct tlsfd **conn, struct tlsfd_report **report)
+{
+	if (conn && (complete(p) || half_moved(p))) {
+		connection_start(c, p);
+		*conn = c;
+		c = NULL;
+	}
+	if (report) {
+		report_write(r, p);
+		*report = r;
+		r = NULL;
+	}
+	tlsfd_free(c);
+	tlsfd_report_free(r);
+}
+
+int tlsfd_handover_directions(SSL *ssl, unsigned directions, struct tlsfd **conn,
+			      struct tlsfd_report **report)
+{
+	struct plan plan = { .ssl = ssl, .want = directions, .fd = -1 };
+	struct tlsfd_report *r = NULL;
+	struct tlsfd *c = NULL;
+
+	if (conn)
+		*conn = NULL;
+	if (report)
+		*report = NULL;
+	if (!ssl || !directions || directions & ~BOTH || (directions != BOTH && !conn))
+		return -EINVAL;
+	c = calloc(1, sizeof(*c));
+	r = calloc(1, sizeof(*r));
+	if (!c || !r) {
+		free(c);
+		free(r);
+		return -ENOMEM;
+	}
+	plan.watch = watch_of(ssl);
+	move(&plan);
+	settle(&plan);
+	deliver(&plan, c, r, conn, report);
+	return result(&plan);
+}
+
+int tlsfd_handover(SSL *ssl, struct tlsfd **conn, struct tlsfd_report **report)
+{
+	return tlsfd_handover_directions(ssl, BOTH, conn, report);
+}

@@ -1,0 +1,22 @@
+/*
+ * From what the handshake left to what the kernel takes.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef TLSFD_KEYS_H
+#define TLSFD_KEYS_H
+
+#include <openssl/ssl.h>
+
+#include "cipher.h"
+#include "watch.h"
+
+/*
+ * The key, IV and number of the next record of one direction of ssl, as w saw
+ * it. 0 or -EIO: a call of OpenSSL failed (its error queue says which); info is
+ * wiped then. The caller wipes info after use.
+ */
+int keys_derive(SSL *ssl, const struct watch *w, enum way way, const struct cipher *cipher,
+		struct crypto_info *info);
+
+#endif

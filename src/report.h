@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TLSFD_REPORT_H
+#define TLSFD_REPORT_H
+
+#include "validate.h"
+
+struct tlsfd_report {
+	enum tlsfd_mover mover[WAYS];
+	struct refusal no[WAYS];
+	const char *remedy;
+	char sentence[320];
+};
+
+/* Fills in what became of plan. */
+void report_write(struct tlsfd_report *report, const struct plan *plan);
+
+/* The refusal that counts: the first one that isn't a consequence; why is
+ * TLSFD_WHY_NONE when both directions are in the kernel. */
+const struct refusal *report_cause(const struct refusal no[WAYS]);
+
+#endif
