@@ -14,6 +14,7 @@ static enum control_verdict end_alert(struct control *c)
 	if (c->alert == ALERT_CLOSE_NOTIFY)
 		return CONTROL_END;
 	if (c->alert == ALERT_USER_CANCELED || (!c->tls13 && c->alert_level == ALERT_WARNING)) {
+		c->alert = 0;
 		c->skipped++;
 		return CONTROL_GO_ON;
 	}

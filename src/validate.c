@@ -41,7 +41,10 @@ static bool in_later_message(const struct plan *p)
 
 static struct refusal check_handshake(struct plan *p)
 {
-	if (SSL_is_dtls(p->ssl))
+	enum { QUIC1 = 1 }; /* OSSL_QUIC1_VERSION, OpenSSL 3.2 */
+
+	/* of these no waiting makes a connection of ours */
+	if (SSL_is_dtls(p->ssl) || SSL_version(p->ssl) == QUIC1)
 		return because(TLSFD_WHY_VERSION);
 	if (SSL_renegotiate_pending(p->ssl) || SSL_total_renegotiations(p->ssl))
 		return because(TLSFD_WHY_RENEGOTIATION);
@@ -66,15 +69,17 @@ static bool is_socket(BIO *bio)
 
 static struct refusal check_bio(struct plan *p)
 {
-	int wfd = -1;
+	int same;
 
 	p->bio[RX] = SSL_get_rbio(p->ssl);
 	p->bio[TX] = SSL_get_wbio(p->ssl);
 	if (!is_socket(p->bio[RX]) || !is_socket(p->bio[TX]))
 		return because(TLSFD_WHY_BIO);
 	p->fd = SSL_get_rfd(p->ssl);
-	wfd = SSL_get_wfd(p->ssl);
-	return unless(sys_same_file(p->fd, wfd) != 0, TLSFD_WHY_TWO_SOCKETS);
+	same = sys_same_file(p->fd, SSL_get_wfd(p->ssl));
+	if (same < 0)
+		return (struct refusal){ TLSFD_WHY_SOCKET, -same };
+	return unless(same, TLSFD_WHY_TWO_SOCKETS);
 }
 
 static int socket_option(int fd, int name, int *value)

@@ -148,6 +148,20 @@ static void follow(struct watched_way *way, const char *data, size_t offered, si
 	way->short_write = taken < offered;
 }
 
+static bool is_closed(const struct watch *w, int oper)
+{
+	switch (oper) {
+	case BIO_CB_READ:
+	case BIO_CB_GETS:
+		return w->way[RX].closed;
+	case BIO_CB_WRITE:
+	case BIO_CB_PUTS:
+		return w->way[TX].closed;
+	default:
+		return false;
+	}
+}
+
 static long refuse(BIO *bio)
 {
 	BIO_clear_retry_flags(bio);
@@ -174,7 +188,7 @@ static long on_bio(BIO *bio, int oper, const char *argp, size_t len, int argi, l
 	if (!tap) /* a copy made by BIO_dup_chain */
 		return ret;
 	w = tap->watch;
-	if ((oper == BIO_CB_READ && w->way[RX].closed) || (oper == BIO_CB_WRITE && w->way[TX].closed))
+	if (is_closed(w, oper))
 		return refuse(bio);
 	if (oper == (BIO_CB_READ | BIO_CB_RETURN) && ret > 0)
 		follow(&w->way[RX], argp, *processed, *processed);
