@@ -1,0 +1,47 @@
+# The front door; meson builds (meson.build), tests/run tests.
+#
+#	make            build/tlsfd, the library, the examples; installs nothing
+#	make demo       what kernel TLS gives with OpenSSL alone and with tlsfd, and real transfers
+#	make check      all tests, in kernels that have TLS
+#	make deps       installs the Debian packages for all of these
+#	make install    DESTDIR, PREFIX (/usr/local)
+
+BUILD   ?= build
+PREFIX  ?= /usr/local
+DESTDIR ?=
+
+# Debian's own tools before others of the same name
+export PATH := /usr/sbin:/usr/bin:/sbin:/bin:$(PATH)
+
+.PHONY: all demo check deps build-deps demo-deps install clean
+
+all: build-deps $(BUILD)/build.ninja
+	@ninja -C $(BUILD)
+
+$(BUILD)/build.ninja:
+	@meson setup $(BUILD) --prefix $(PREFIX)
+
+build-deps:
+	@tools/deps --check build
+
+deps:
+	@tools/deps
+
+demo: demo-deps
+	@$(MAKE) --no-print-directory all >$(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
+	@demo/run $(BUILD)
+
+demo-deps:
+	@tools/deps build lab test
+
+check: deps
+	@$(MAKE) --no-print-directory all
+	@tests/run --build $(BUILD) $(CHECK)
+
+install: build-deps $(BUILD)/build.ninja
+	@meson configure $(BUILD) --prefix $(PREFIX)
+	@ninja -C $(BUILD)
+	@DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild --quiet
+
+clean:
+	rm -rf $(BUILD) $(BUILD).log

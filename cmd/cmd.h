@@ -1,0 +1,32 @@
+/*
+ * What the verbs of the command share.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef TLSFD_CMD_H
+#define TLSFD_CMD_H
+
+/* Exit statuses; see tlsfd(1). */
+enum exit_status {
+	EXIT_OK = 0,
+	EXIT_NO = 1,     /* the answer is no */
+	EXIT_USAGE = 2,  /* the command line is wrong */
+	EXIT_BROKEN = 3, /* the answer could not be written */
+};
+
+struct verb {
+	const char *name;
+	int (*run)(int argc, char **argv);
+	const char *about;   /* one line */
+	const char *usage;   /* what follows "tlsfd NAME" */
+	const char *options; /* a line for each */
+};
+
+int doctor(int argc, char **argv);
+
+/* Prints the help of a verb to stdout. Returns an exit status. */
+int verb_help(const char *name);
+/* Flushes stdout: the status given, or EXIT_BROKEN if something was not written. */
+int finish_output(int status);
+
+#endif

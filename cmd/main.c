@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+#include <tlsfd.h>
+
+#include "cmd.h"
+
+static const struct verb verbs[] = {
+	{ "doctor", doctor, "what this machine can do with kernel TLS, and why not", "[--json]",
+	  "  -j, --json   one JSON object instead of the table\n"
+	  "  -h, --help   this text\n" },
+};
+static const size_t n_verbs = sizeof(verbs) / sizeof(verbs[0]);
+
+static const struct verb *find_verb(const char *name)
+{
+	for (size_t i = 0; i < n_verbs; i++)
+		if (!strcmp(verbs[i].name, name))
+			return &verbs[i];
+	return NULL;
+}
+
+int finish_output(int status)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return status;
+	perror("tlsfd: stdout");
+	return EXIT_BROKEN;
+}
+
+static int unknown_verb(const char *name)
+{
+	fprintf(stderr, "tlsfd: no verb '%s'; `tlsfd --help` lists them\n", name);
+	return EXIT_USAGE;
+}
+
+int verb_help(const char *name)
+{
+	const struct verb *verb = find_verb(name);
+
+	if (!verb)
+		return unknown_verb(name);
+	printf("usage: tlsfd %s %s\n%s\n\n%s", verb->name, verb->usage, verb->about, verb->options);
+	return finish_output(EXIT_OK);
+}
+
+static int help(void)
+{
+	puts("TLS as a file descriptor.\n\nusage:");
+	for (size_t i = 0; i < n_verbs; i++)
+		printf("  tlsfd %s %s\n      %s\n", verbs[i].name, verbs[i].usage, verbs[i].about);
+	puts("  tlsfd help VERB\n      its options\n  tlsfd --version");
+	return finish_output(EXIT_OK);
+}
+
+static int version(void)
+{
+	puts("tlsfd " TLSFD_VERSION);
+	return finish_output(EXIT_OK);
+}
+
+static int run_verb(int argc, char **argv)
+{
+	const struct verb *verb = find_verb(argv[0]);
+	char name[64];
+
+	if (!strcmp(argv[0], "help"))
+		return argc > 1 ? verb_help(argv[1]) : help();
+	if (!verb)
+		return unknown_verb(argv[0]);
+	snprintf(name, sizeof(name), "tlsfd %s", verb->name);
+	argv[0] = name;
+	optind = 0;     /* glibc: start again with another argv */
+	return verb->run(argc, argv);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' },
+		{ 0 },
+	};
+	static char name[] = "tlsfd"; /* what getopt_long's messages begin with */
+
+	if (argc)
+		argv[0] = name;
+	switch (getopt_long(argc, argv, "+hV", options, NULL)) {
+	case 'h':
+		return help();
+	case 'V':
+		return version();
+	case -1:
+		break;
+	default:
+		return EXIT_USAGE;
+	}
+	if (optind >= argc) {
+		fputs("tlsfd: no verb given; `tlsfd --help` lists them\n", stderr);
+		return EXIT_USAGE;
+	}
+	return run_verb(argc - optind, argv + optind);
+}
