@@ -80,46 +80,65 @@ static bool moved_before(struct plan *p)
 	return true;
 }
 
-static void move(struct plan *p)
+/* True: every direction that was wanted is in the kernel. */
+static bool move(struct plan *p)
 {
-	if (moved_before(p) || !validate(p))
-		return;
+	bool moved = false;
+
+	if (moved_before(p))
+		return true;
+	if (!validate(p))
+		return false;
 	p->watch = watch_ensure(p->ssl);
 	if (!p->watch)
 		p->no[RX] = p->no[TX] = (struct refusal){ TLSFD_WHY_MEMORY, 0 };
-	else if (derive(p))
-		attach(p);
+	else
+		moved = derive(p) && attach(p);
 	OPENSSL_cleanse(p->info, sizeof(p->info));
 	if (complete(p) || half_moved(p))
 		forget(p); /* no way back from here */
+	return moved;
 }
 
-/* A direction that stays where it was, though nothing is wrong with it, says so. */
+static bool stands_against(const struct plan *p, enum way way)
+{
+	return wanted(p, way) && p->no[way].why > TLSFD_WHY_OTHER_DIRECTION;
+}
+
+/* A direction that stays where it was, though nothing is wrong with it, says so. One
+ * that was not to be moved keeps its refusal only where that is the sole one: OpenSSL
+ * may have moved it, and have changed its keys since. */
 static void settle(struct plan *p)
 {
+	bool against[WAYS] = { stands_against(p, RX), stands_against(p, TX) };
+
 	for (enum way way = RX; way < WAYS; way++) {
+		if (p->no[way].why && (wanted(p, way) || !against[!way]))
+			continue;
+		p->no[way].err = 0;
 		if (p->mover[way])
-			p->no[way] = (struct refusal){ TLSFD_WHY_NONE, 0 };
-		else if (!(p->want & direction(way)))
-			p->no[way] = (struct refusal){ TLSFD_WHY_NOT_ASKED, 0 };
-		else if (!p->no[way].why)
-			p->no[way] = (struct refusal){ TLSFD_WHY_OTHER_DIRECTION, 0 };
+			p->no[way].why = TLSFD_WHY_NONE;
+		else
+			p->no[way].why = p->want & direction(way) ? TLSFD_WHY_OTHER_DIRECTION :
+								    TLSFD_WHY_NOT_ASKED;
 	}
 }
 
-static int result(const struct plan *p)
+/* The negative errno of a refusal. */
+static int error_of(const struct refusal *no)
 {
-	const struct refusal *cause = report_cause(p->no);
-	int err = why_describe(cause->why)->err;
+	int err = why_describe(no->why)->err;
 
-	return err ? err : -cause->err;
+	if (err)
+		return err;
+	return no->err ? -no->err : -EIO;
 }
 
 /* Gives the caller what it asked for of c and r, and frees the rest. */
-static void deliver(const struct plan *p, struct tlsfd *c, struct tlsfd_report *r,
+static void deliver(const struct plan *p, bool moved, struct tlsfd *c, struct tlsfd_report *r,
 		    struct tlsfd **conn, struct tlsfd_report **report)
 {
-	if (conn && (complete(p) || half_moved(p))) {
+	if (conn && (moved || half_moved(p))) {
 		connection_start(c, p);
 		*conn = c;
 		c = NULL;
@@ -139,6 +158,7 @@ int tlsfd_handover_directions(SSL *ssl, unsigned directions, struct tlsfd **conn
 	struct plan plan = { .ssl = ssl, .want = directions, .fd = -1 };
 	struct tlsfd_report *r = NULL;
 	struct tlsfd *c = NULL;
+	bool moved;
 
 	if (conn)
 		*conn = NULL;
@@ -154,10 +174,10 @@ int tlsfd_handover_directions(SSL *ssl, unsigned directions, struct tlsfd **conn
 		return -ENOMEM;
 	}
 	plan.watch = watch_of(ssl);
-	move(&plan);
+	moved = move(&plan);
 	settle(&plan);
-	deliver(&plan, c, r, conn, report);
-	return result(&plan);
+	deliver(&plan, moved, c, r, conn, report);
+	return moved ? 0 : error_of(report_cause(plan.no));
 }
 
 int tlsfd_handover(SSL *ssl, struct tlsfd **conn, struct tlsfd_report **report)

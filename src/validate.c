@@ -50,6 +50,8 @@ static struct refusal check_handshake(struct plan *p)
 		return because(TLSFD_WHY_RENEGOTIATION);
 	if (SSL_is_init_finished(p->ssl))
 		return fine;
+	if (SSL_get_key_update_type(p->ssl) != SSL_KEY_UPDATE_NONE)
+		return because(TLSFD_WHY_RECORD_WRITTEN);
 	return because(in_later_message(p) ? TLSFD_WHY_RECORD_READ : TLSFD_WHY_HANDSHAKE);
 }
 
@@ -134,9 +136,9 @@ static bool openssl_moved(const struct plan *p, enum way way)
 static struct refusal check_movers(struct plan *p)
 {
 	for (enum way way = RX; way < WAYS; way++) {
-		if (p->watch && p->watch->way[way].moved)
-			p->mover[way] = TLSFD_MOVER_TLSFD;
-		else if (openssl_moved(p, way))
+		if (p->mover[way])
+			continue;
+		if (openssl_moved(p, way))
 			p->mover[way] = TLSFD_MOVER_OPENSSL;
 		else if (attach_has_keys(p->fd, way) == 1)
 			return because(TLSFD_WHY_FOREIGN_KEYS);
@@ -189,7 +191,7 @@ static struct refusal check_kernel_keys(struct plan *p, enum way way)
 
 static struct refusal check_padding(struct plan *p, enum way way)
 {
-	return unless(!(way == TX && is_tls13(p) && p->watch && p->watch->padded),
+	return unless(!(way == TX && wanted(p, TX) && is_tls13(p) && p->watch->padded),
 		      TLSFD_WHY_PADDING);
 }
 
@@ -242,8 +244,20 @@ static bool validate_connection(struct plan *p)
 	return true;
 }
 
+/* What an earlier call moved is moved, whatever stands against the rest now. */
+static void recall_moved(struct plan *p)
+{
+	for (enum way way = RX; way < WAYS; way++) {
+		if (p->watch && p->watch->way[way].moved) {
+			p->mover[way] = TLSFD_MOVER_TLSFD;
+			p->fd = SSL_get_fd(p->ssl);
+		}
+	}
+}
+
 bool validate(struct plan *p)
 {
+	recall_moved(p);
 	if (!validate_connection(p))
 		return false;
 	for (size_t i = 0; i < sizeof(way_checks) / sizeof(way_checks[0]); i++) {

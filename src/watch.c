@@ -369,6 +369,11 @@ static void on_keylog(const SSL *ssl, const char *line)
 {
 	const struct prepared *before = prepared_of(ssl);
 
+	/* A BIO or a socket that was still connecting when the handshake started is
+	 * connected now, and the peer can't have finished yet. */
+	if (logged_secret(line, "CLIENT_RANDOM") ||
+	    logged_secret(line, "CLIENT_HANDSHAKE_TRAFFIC_SECRET"))
+		attach_early(SSL_get_fd(ssl));
 	see_keylog((SSL *)ssl, line);
 	if (before && before->keylog)
 		before->keylog(ssl, line);
