@@ -46,6 +46,10 @@ void forget(struct plan *p)
 			close_way(p, way);
 	/* Without both flags SSL_free takes the session for a broken one; with them
 	 * SSL_read, SSL_write and SSL_shutdown do nothing. */
-	if (all)
+	if (all) {
 		SSL_set_shutdown(p->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+		/* OpenSSL up to 3.1 forgets its write buffer, without freeing it, at the
+		 * first write that it tries on a BIO which says that it has kTLS */
+		SSL_free_buffers(p->ssl);
+	}
 }
