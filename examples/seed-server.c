@@ -53,6 +53,7 @@ int main(int argc, char **argv)
 {
 	bool with_tlsfd = argc == 4 && strcmp(argv[1], "--with-tlsfd") == 0;
 	char **file = argv + (with_tlsfd ? 2 : 1);
+	struct tlsfd *conn = NULL;
 	SSL_CTX *ctx;
 	SSL *ssl;
 	int sock;
@@ -76,7 +77,7 @@ int main(int argc, char **argv)
 		die("SSL_set_fd");
 	if (SSL_accept(ssl) != 1)
 		die("SSL_accept");
-	if (with_tlsfd && tlsfd_handover(ssl, NULL, NULL) < 0) die("tlsfd_handover"); /* tlsfd */
+	if (with_tlsfd && tlsfd_handover(ssl, &conn, NULL) < 0) die("tlsfd_handover"); /* tlsfd */
 
 	fprintf(stderr, "%d\n", BIO_get_ktls_send(SSL_get_wbio(ssl)));
 	fprintf(stderr, "%d\n", BIO_get_ktls_recv(SSL_get_rbio(ssl)));
@@ -99,6 +100,10 @@ int main(int argc, char **argv)
 			err(1, "write");
 		while ((n = read(sock, buf, sizeof(buf))) > 0)
 			fwrite(buf, 1, (size_t)n, stdout);
+		/* read(2) stops with EIO at the peer's close_notify, a record that isn't data */
+		if (tlsfd_read(conn, buf, sizeof(buf)) != 0 || tlsfd_shutdown(conn) < 0)
+			errx(1, "%s", tlsfd_error(conn));
+		tlsfd_free(conn);
 	}
 	SSL_CTX_free(ctx);
 	close(sock);
