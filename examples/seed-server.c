@@ -101,7 +101,7 @@ int main(int argc, char **argv)
 		while ((n = read(sock, buf, sizeof(buf))) > 0)
 			fwrite(buf, 1, (size_t)n, stdout);
 		/* read(2) stops with EIO at the peer's close_notify, a record that isn't data */
-		if (tlsfd_read(conn, buf, sizeof(buf)) != 0 || tlsfd_shutdown(conn) < 0)
+		if (tlsfd_read(conn, buf, sizeof(buf)) < 0 || tlsfd_shutdown(conn) < 0)
 			errx(1, "%s", tlsfd_error(conn));
 		tlsfd_free(conn);
 	}
