@@ -42,6 +42,7 @@ install: build-deps $(BUILD)/build.ninja
 	@meson configure $(BUILD) --prefix $(PREFIX)
 	@ninja -C $(BUILD)
 	@DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild --quiet
+	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi
 
 clean:
 	rm -rf $(BUILD) $(BUILD).log

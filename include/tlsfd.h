@@ -96,7 +96,7 @@ enum tlsfd_why {
 
 /* ---- the report: what came of a handover ---------------------------------
  * Immutable once made; may be read by any number of threads. `dir` is one of
- * TLSFD_RX, TLSFD_TX.
+ * TLSFD_RX, TLSFD_TX. NULL is taken for a report that says nothing.
  */
 struct tlsfd_report;
 

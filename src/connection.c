@@ -227,8 +227,11 @@ const char *tlsfd_error(const struct tlsfd *c)
 
 int tlsfd_release(struct tlsfd **c)
 {
-	int fd = (*c)->fd;
+	int fd;
 
+	if (!c || !*c)
+		return -EINVAL;
+	fd = (*c)->fd;
 	if (!(*c)->kernel[RX] || !(*c)->kernel[TX])
 		return -EXDEV;
 	tlsfd_free(*c);

@@ -67,33 +67,45 @@ static bool half_moved(const struct plan *p)
 	       (p->mover[RX] == TLSFD_MOVER_TLSFD || p->mover[TX] == TLSFD_MOVER_TLSFD);
 }
 
-/* A second call after success: nothing is left to do. */
+/* A second call after success: nothing is left to do. The socket is asked, as the fd
+ * may be another one by now. */
 static bool moved_before(struct plan *p)
 {
 	const struct watch *w = p->watch;
+	int fd = SSL_get_fd(p->ssl);
 
-	if (!w || !w->way[RX].closed || !w->way[TX].closed)
+	if (!w || !w->way[RX].closed || !w->way[TX].closed || attach_has_keys(fd, RX) != 1 ||
+	    attach_has_keys(fd, TX) != 1)
 		return false;
 	for (enum way way = RX; way < WAYS; way++)
 		p->mover[way] = w->way[way].moved ? TLSFD_MOVER_TLSFD : TLSFD_MOVER_OPENSSL;
-	p->fd = SSL_get_fd(p->ssl);
+	p->fd = fd;
 	return true;
+}
+
+/* So that the BIOs can be closed to OpenSSL after the one-way door. */
+static bool ensure_watch(struct plan *p)
+{
+	int err = watch_ensure(p->ssl);
+
+	p->watch = watch_of(p->ssl);
+	if (p->watch)
+		return true;
+	p->no[RX] = p->no[TX] = (struct refusal){
+		err == -EBUSY ? TLSFD_WHY_CALLBACK_REPLACED : TLSFD_WHY_MEMORY, 0 };
+	return false;
 }
 
 /* True: every direction that was wanted is in the kernel. */
 static bool move(struct plan *p)
 {
-	bool moved = false;
+	bool moved;
 
 	if (moved_before(p))
 		return true;
-	if (!validate(p))
+	if (!validate(p) || !ensure_watch(p))
 		return false;
-	p->watch = watch_ensure(p->ssl);
-	if (!p->watch)
-		p->no[RX] = p->no[TX] = (struct refusal){ TLSFD_WHY_MEMORY, 0 };
-	else
-		moved = derive(p) && attach(p);
+	moved = derive(p) && attach(p);
 	OPENSSL_cleanse(p->info, sizeof(p->info));
 	if (complete(p) || half_moved(p))
 		forget(p); /* no way back from here */

@@ -76,32 +76,32 @@ void report_write(struct tlsfd_report *r, const struct plan *plan)
 
 bool tlsfd_report_kernel(const struct tlsfd_report *r, enum tlsfd_direction dir)
 {
-	return r->mover[way_of(dir)] != TLSFD_MOVER_NONE;
+	return tlsfd_report_mover(r, dir) != TLSFD_MOVER_NONE;
 }
 
 enum tlsfd_mover tlsfd_report_mover(const struct tlsfd_report *r, enum tlsfd_direction dir)
 {
-	return r->mover[way_of(dir)];
+	return r ? r->mover[way_of(dir)] : TLSFD_MOVER_NONE;
 }
 
 enum tlsfd_why tlsfd_report_why(const struct tlsfd_report *r, enum tlsfd_direction dir)
 {
-	return r->no[way_of(dir)].why;
+	return r ? r->no[way_of(dir)].why : TLSFD_WHY_NONE;
 }
 
 int tlsfd_report_errno(const struct tlsfd_report *r, enum tlsfd_direction dir)
 {
-	return r->no[way_of(dir)].err;
+	return r ? r->no[way_of(dir)].err : 0;
 }
 
 const char *tlsfd_report_sentence(const struct tlsfd_report *r)
 {
-	return r->sentence;
+	return r ? r->sentence : "no report: memory is short or an argument is wrong";
 }
 
 const char *tlsfd_report_remedy(const struct tlsfd_report *r)
 {
-	return r->remedy;
+	return r ? r->remedy : NULL;
 }
 
 void tlsfd_report_free(struct tlsfd_report *r)

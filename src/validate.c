@@ -150,9 +150,11 @@ static struct refusal check_movers(struct plan *p)
 
 static struct refusal not_seen(const struct plan *p)
 {
-	return because(watch_context_prepared(p->ssl) && watch_callback_replaced(p->ssl) ?
-			       TLSFD_WHY_CALLBACK_REPLACED :
-			       TLSFD_WHY_NOT_PREPARED);
+	bool replaced = watch_callback_replaced(p->ssl) || !watch_can_follow(p->bio[RX]) ||
+			!watch_can_follow(p->bio[TX]);
+
+	return because(watch_context_prepared(p->ssl) && replaced ? TLSFD_WHY_CALLBACK_REPLACED :
+								    TLSFD_WHY_NOT_PREPARED);
 }
 
 /* Keys and the number of the next record, exactly. */
@@ -247,10 +249,12 @@ static bool validate_connection(struct plan *p)
 /* What an earlier call moved is moved, whatever stands against the rest now. */
 static void recall_moved(struct plan *p)
 {
+	int fd = SSL_get_fd(p->ssl);
+
 	for (enum way way = RX; way < WAYS; way++) {
-		if (p->watch && p->watch->way[way].moved) {
+		if (p->watch && p->watch->way[way].moved && attach_has_keys(fd, way) == 1) {
 			p->mover[way] = TLSFD_MOVER_TLSFD;
-			p->fd = SSL_get_fd(p->ssl);
+			p->fd = fd;
 		}
 	}
 }

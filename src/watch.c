@@ -94,14 +94,24 @@ static bool have_indexes(void)
 	       bio_index >= 0;
 }
 
-struct watch *watch_of(const SSL *ssl)
-{
-	return have_indexes() ? SSL_get_ex_data(ssl, ssl_index) : NULL;
-}
-
 static struct tap *tap_of(BIO *bio)
 {
 	return BIO_get_ex_data(bio, bio_index);
+}
+
+static bool is_on(const struct watch *w, BIO *bio)
+{
+	const struct tap *tap = bio ? tap_of(bio) : NULL;
+
+	return tap && tap->watch == w;
+}
+
+/* An SSL that was given other BIOs still has the watch of its earlier connection. */
+struct watch *watch_of(const SSL *ssl)
+{
+	struct watch *w = have_indexes() ? SSL_get_ex_data(ssl, ssl_index) : NULL;
+
+	return w && is_on(w, SSL_get_rbio(ssl)) && is_on(w, SSL_get_wbio(ssl)) ? w : NULL;
 }
 
 /* ---- the BIO: following bytes, then refusing them ---- */
@@ -201,9 +211,7 @@ static long on_bio(BIO *bio, int oper, const char *argp, size_t len, int argi, l
 
 bool watch_saw_all(const struct watch *w, BIO *bio, enum way way)
 {
-	const struct tap *tap = tap_of(bio);
-
-	return tap && tap->watch == w &&
+	return is_on(w, bio) &&
 	       w->way[way].bio_bytes + w->way[way].flow.bytes == bio_count(bio, way);
 }
 
@@ -227,41 +235,50 @@ static int look(struct watch *w, BIO *rbio, BIO *wbio)
 	return err;
 }
 
-static void watch_replace(SSL *ssl, struct watch *w)
+static int watch_replace(SSL *ssl, struct watch *w)
 {
-	struct watch *old = watch_of(ssl);
+	struct watch *old = SSL_get_ex_data(ssl, ssl_index);
 
-	if (!SSL_set_ex_data(ssl, ssl_index, w))
-		old = w;
+	if (!SSL_set_ex_data(ssl, ssl_index, w)) {
+		watch_put(w);
+		return -ENOMEM;
+	}
 	watch_put(old);
+	return 0;
 }
 
-/* The watch on the BIOs that ssl has now; a new one if the BIOs are new. */
-static struct watch *watch_start(SSL *ssl, bool at_first_record)
+/* The watch on the BIOs that ssl has now; a new one if the BIOs are new. 0; -ENOMEM;
+ * -EBUSY: one of the BIOs can't be followed. */
+static int watch_start(SSL *ssl, bool at_first_record)
 {
 	BIO *rbio = SSL_get_rbio(ssl), *wbio = SSL_get_wbio(ssl);
-	struct watch *w = watch_of(ssl);
-	struct tap *tap;
+	struct watch *w;
+	int err;
 
+	if (watch_of(ssl))
+		return 0;
 	if (!rbio || !wbio)
-		return NULL;
-	tap = tap_of(rbio);
-	if (w && tap && tap->watch == w)
-		return w;
+		return -EBUSY;
 	w = watch_new();
-	if (w && look(w, rbio, wbio) < 0) {
+	if (!w)
+		return -ENOMEM;
+	w->from_start = at_first_record;
+	err = look(w, rbio, wbio);
+	if (err) {
 		watch_put(w);
-		w = NULL;
+		w = NULL; /* nor is what an earlier connection left of any use */
 	}
-	if (w)
-		w->from_start = at_first_record;
-	watch_replace(ssl, w);
-	return watch_of(ssl);
+	return watch_replace(ssl, w) ? -ENOMEM : err;
 }
 
-struct watch *watch_ensure(SSL *ssl)
+int watch_ensure(SSL *ssl)
 {
-	return have_indexes() ? watch_start(ssl, false) : NULL;
+	return have_indexes() ? watch_start(ssl, false) : -ENOMEM;
+}
+
+bool watch_can_follow(BIO *bio)
+{
+	return !has_old_callback(bio);
 }
 
 static struct prepared *prepared_of(const SSL *ssl)
@@ -357,7 +374,7 @@ static void see_keylog(SSL *ssl, const char *line)
 	for (size_t i = 0; i < sizeof(labels) / sizeof(labels[0]); i++) {
 		const char *hex = logged_secret(line, labels[i].label);
 		/* late, if a callback of the SSL itself stands before on_info */
-		struct watch *w = hex ? watch_start(ssl, false) : NULL;
+		struct watch *w = hex && watch_start(ssl, false) == 0 ? watch_of(ssl) : NULL;
 		enum way way = labels[i].client == !SSL_is_server(ssl) ? TX : RX;
 
 		if (w)

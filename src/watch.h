@@ -41,12 +41,15 @@ struct watch {
 /* Puts the callbacks on ctx. 0; -ENOMEM; -EBUSY: there already, but covered. */
 int watch_context(SSL_CTX *ctx);
 
-/* The watch of ssl, NULL if its handshake wasn't seen. */
+/* The watch on the BIOs that ssl has; NULL if its handshake wasn't seen. */
 struct watch *watch_of(const SSL *ssl);
 
-/* The same, made now if there is none: it knows nothing, but can be closed. NULL:
- * no memory, or the BIOs of ssl can't be tapped. */
-struct watch *watch_ensure(SSL *ssl);
+/* Makes one now if there is none: it knows nothing, but can be closed. 0; -ENOMEM;
+ * -EBUSY: a BIO of ssl can't be followed. */
+int watch_ensure(SSL *ssl);
+
+/* False: bio has a callback by BIO_set_callback, which can't be chained. */
+bool watch_can_follow(BIO *bio);
 
 /* Is bio the one that w looked at, and did every byte pass by? */
 bool watch_saw_all(const struct watch *w, BIO *bio, enum way way);

@@ -43,9 +43,11 @@ static const struct why reasons[] = {
 	  "call tlsfd_prepare on the SSL_CTX before the handshake, and on every SSL_CTX that the "
 	  "servername callback can switch to" },
 	{ TLSFD_WHY_CALLBACK_REPLACED, -ENODATA, "callback-replaced",
-	  "a callback that tlsfd_prepare set was replaced, so keys or record numbers are not known",
+	  "a callback of the program's stands where tlsfd_prepare's would, so keys or record "
+	  "numbers are not known",
 	  "set your key log, info and BIO callbacks before tlsfd_prepare, which goes on calling "
-	  "them; use SSL_CTX_set_info_callback rather than SSL_set_info_callback" },
+	  "them; use SSL_CTX_set_info_callback, not SSL_set_info_callback, and "
+	  "BIO_set_callback_ex, not BIO_set_callback" },
 	{ TLSFD_WHY_READ_AHEAD, -ENODATA, "read-ahead",
 	  "OpenSSL had read ahead over a change of keys, so the number of the next record is not "
 	  "known",

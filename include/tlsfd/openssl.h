@@ -65,9 +65,9 @@ TLSFD_CHECKED int tlsfd_prepare(SSL_CTX *ctx);
  * conn can call again with one, which also tries TX again.
  *
  * conn and report may be NULL; else they are set to an object that the caller
- * frees, or NULL. The fd and the SSL stay the caller's. The secrets are wiped
- * when it returns 0, also OpenSSL's own copies of them in the SSL, which
- * SSL_free would leave in freed memory.
+ * frees, or NULL. The fd and the SSL stay the caller's. The traffic secrets are
+ * wiped when it returns 0, also OpenSSL's own copies of them in the SSL, which
+ * SSL_free would leave in freed memory; OpenSSL's keys go with SSL_free.
  *
  * Rests on RFC 8446 section 7.3, RFC 5246 section 6.3, net/tls/tls_main.c.
  */

@@ -279,7 +279,7 @@ static void old_bio_callback(void **state)
 	link_open(l);
 	BIO_set_callback(SSL_get_rbio(l->us.ssl), old_bio);
 	link_handshake(l, NULL);
-	assert_refused(l->us.ssl, -ENODATA, TLSFD_WHY_NOT_PREPARED);
+	assert_refused(l->us.ssl, -ENODATA, TLSFD_WHY_CALLBACK_REPLACED);
 	assert_true(BIO_get_callback(SSL_get_rbio(l->us.ssl)) == old_bio);
 	assert_goes_on(l);
 	link_free(l);
