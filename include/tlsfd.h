@@ -1,14 +1,14 @@
 /*
  * tlsfd: TLS as a file descriptor.
  *
- * A connection whose records are made by the kernel (net/tls), and the report
- * that says where they are made and why. No OpenSSL type appears here; programs
- * that have an SSL include <tlsfd/openssl.h>.
+ * From a connected TCP socket to the last byte: handshake in user space, records
+ * in the kernel (net/tls) where it takes them, else in user space, by the same
+ * calls. No OpenSSL type appears here; programs that have an SSL include
+ * <tlsfd/openssl.h>.
  *
- * Conventions: functions return 0 or a count, or a negative errno; errno itself
- * is not used. Every _free function takes NULL. Strings returned are constant
- * or belong to the object that returned them. Nothing here logs, exits, or
- * touches signals. One thread at a time may use an object, except where said.
+ * Functions return 0 or a count, or a negative errno; errno itself is not used.
+ * Every _free function takes NULL. Nothing here logs, exits, or touches signals.
+ * Sizes are in bytes, times in milliseconds.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -17,7 +17,10 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
+#include <sys/uio.h>
+#include <tlsfd/report.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -25,108 +28,94 @@ extern "C" {
 
 #define TLSFD_VERSION "0.1.0"
 
-#if defined(__GNUC__)
-#define TLSFD_API __attribute__((visibility("default")))
-#define TLSFD_CHECKED __attribute__((visibility("default"), warn_unused_result))
-#else
-#define TLSFD_API
-#define TLSFD_CHECKED
-#endif
-
-/* The directions of a connection, seen from this end; also bits for sets. */
-enum tlsfd_direction {
-	TLSFD_RX = 1, /* what the peer sends */
-	TLSFD_TX = 2, /* what we send */
-};
-
-/* Who gave the kernel the keys of a direction. */
-enum tlsfd_mover {
-	TLSFD_MOVER_NONE,    /* nobody: OpenSSL makes the records in user space */
-	TLSFD_MOVER_OPENSSL, /* OpenSSL did, during the handshake (SSL_OP_ENABLE_KTLS) */
-	TLSFD_MOVER_TLSFD,   /* tlsfd_handover did */
-};
-
-/* Why a direction is not in the kernel. Numbers are stable. */
-enum tlsfd_why {
-	TLSFD_WHY_NONE = 0,              /* it is in the kernel */
-	TLSFD_WHY_NOT_ASKED = 1,         /* the caller left this direction out */
-	TLSFD_WHY_OTHER_DIRECTION = 2,   /* left alone because the other was refused */
-
-	/* the handshake and what was negotiated */
-	TLSFD_WHY_HANDSHAKE = 10,        /* the handshake is not finished */
-	TLSFD_WHY_CLOSED = 11,           /* a close_notify or a fatal alert was seen */
-	TLSFD_WHY_VERSION = 12,          /* neither TLS 1.2 nor TLS 1.3 */
-	TLSFD_WHY_CIPHER = 13,           /* no kernel has this cipher */
-	TLSFD_WHY_EARLY_DATA = 14,       /* early data (0-RTT) was accepted */
-	TLSFD_WHY_RENEGOTIATION = 15,    /* renegotiation, under way or done */
-	TLSFD_WHY_COMPRESSION = 16,      /* TLS compression */
-	TLSFD_WHY_MAX_FRAGMENT = 17,     /* max_fragment_length was negotiated */
-	TLSFD_WHY_PADDING = 18,          /* the program asked for record padding */
-
-	/* what could be observed of it */
-	TLSFD_WHY_NOT_PREPARED = 20,     /* no tlsfd_prepare before the handshake */
-	TLSFD_WHY_CALLBACK_REPLACED = 21,/* a callback of tlsfd_prepare was replaced */
-	TLSFD_WHY_READ_AHEAD = 22,       /* OpenSSL read ahead over a key change */
-	TLSFD_WHY_OPENSSL_REKEYED = 23,  /* OpenSSL changed keys, the kernel did not */
-	TLSFD_WHY_OPENSSL = 24,          /* a call of OpenSSL failed */
-	TLSFD_WHY_NOT_FOLLOWED = 25,     /* the records could not be counted */
-
-	/* bytes on their way; these pass */
-	TLSFD_WHY_RECORD_READ = 30,      /* OpenSSL holds bytes that it has read */
-	TLSFD_WHY_RECORD_WRITTEN = 31,   /* OpenSSL holds bytes that it has to write */
-
-	/* the socket */
-	TLSFD_WHY_BIO = 40,              /* the SSL is not directly on a socket */
-	TLSFD_WHY_TWO_SOCKETS = 41,      /* it reads from one socket and writes to another */
-	TLSFD_WHY_NOT_TCP = 42,          /* the socket is not TCP */
-	TLSFD_WHY_MPTCP = 43,            /* the socket is Multipath TCP */
-	TLSFD_WHY_NOT_ESTABLISHED = 44,  /* the TCP connection is not (or no longer) established */
-	TLSFD_WHY_OTHER_ULP = 45,        /* the socket has another upper layer protocol */
-	TLSFD_WHY_FOREIGN_KEYS = 46,     /* the kernel has keys that neither gave it */
-	TLSFD_WHY_SOCKET = 47,           /* any other answer of the socket; see errno */
-
-	/* the kernel */
-	TLSFD_WHY_NO_TLS = 50,           /* the kernel has no TLS */
-	TLSFD_WHY_MODULE = 51,           /* not loaded, and we may not load it */
-	TLSFD_WHY_KERNEL_CIPHER = 52,    /* this kernel does not take this version and cipher */
-	TLSFD_WHY_ALGORITHM = 53,        /* the kernel's crypto lacks the algorithm */
-	TLSFD_WHY_FORBIDDEN = 54,        /* a sandbox (seccomp, LSM) forbids the call */
-	TLSFD_WHY_MEMORY = 55,           /* no memory */
-};
-
-/* ---- the report: what came of a handover ---------------------------------
- * Immutable once made; may be read by any number of threads. `dir` is one of
- * TLSFD_RX, TLSFD_TX. NULL is taken for a report that says nothing.
+/* ---- what is wanted: tlsfd_config(3) --------------------------------------
+ * One config serves any number of connections and threads once the first
+ * tlsfd_accept or tlsfd_connect has used it; setters after that say -EBUSY, or
+ * do nothing if they return nothing. A setter that fails leaves the config as it
+ * was; tlsfd_config_error has the sentence of the last failure. *_mem takes PEM
+ * text; the bytes are copied. Keys are not encrypted.
  */
-struct tlsfd_report;
+struct tlsfd_config;
 
-/* Are the records of this direction made by the kernel? */
-TLSFD_API bool tlsfd_report_kernel(const struct tlsfd_report *r, enum tlsfd_direction dir);
-/* Who put them there. */
-TLSFD_API enum tlsfd_mover tlsfd_report_mover(const struct tlsfd_report *r, enum tlsfd_direction dir);
-/* The reason if not in the kernel, and its name in words ("module", "cipher"). */
-TLSFD_API enum tlsfd_why tlsfd_report_why(const struct tlsfd_report *r, enum tlsfd_direction dir);
-TLSFD_API const char *tlsfd_why_name(enum tlsfd_why why);
-/* The errno behind it as a positive number, 0 if there is none. */
-TLSFD_API int tlsfd_report_errno(const struct tlsfd_report *r, enum tlsfd_direction dir);
-/* One sentence on the whole outcome, and what would cure it (NULL: nothing to cure). */
-TLSFD_API const char *tlsfd_report_sentence(const struct tlsfd_report *r);
-TLSFD_API const char *tlsfd_report_remedy(const struct tlsfd_report *r);
-TLSFD_API void tlsfd_report_free(struct tlsfd_report *r);
+TLSFD_CHECKED int tlsfd_config_new(struct tlsfd_config **config);
+TLSFD_API struct tlsfd_config *tlsfd_config_ref(struct tlsfd_config *config);
+TLSFD_API void tlsfd_config_free(struct tlsfd_config *config); /* drops one reference */
+TLSFD_API const char *tlsfd_config_error(const struct tlsfd_config *config); /* NULL: none */
 
-/* ---- the connection ------------------------------------------------------
- * One reader and one writer may use it at the same time. tlsfd_read and
- * tlsfd_write block or not as the fd does. The first error of a direction is
- * kept: later calls return the same.
+/* Certificate with its chain, leaf first, and its key; a mismatch is -EINVAL. */
+TLSFD_CHECKED int tlsfd_config_set_certificate_file(struct tlsfd_config *, const char *chain,
+						    const char *key);
+TLSFD_CHECKED int tlsfd_config_set_certificate_mem(struct tlsfd_config *, const void *chain,
+						   size_t chain_size, const void *key,
+						   size_t key_size);
+
+/* Whom to trust; the system's store unless one of these is called. */
+TLSFD_CHECKED int tlsfd_config_set_ca_file(struct tlsfd_config *, const char *path);
+TLSFD_CHECKED int tlsfd_config_set_ca_mem(struct tlsfd_config *, const void *pem, size_t size);
+/* Revocation lists; with one, every certificate of a chain must be covered. */
+TLSFD_CHECKED int tlsfd_config_set_crl_file(struct tlsfd_config *, const char *path);
+TLSFD_CHECKED int tlsfd_config_set_crl_mem(struct tlsfd_config *, const void *pem, size_t size);
+
+enum tlsfd_version { TLSFD_TLS_1_2 = 0x0303, TLSFD_TLS_1_3 = 0x0304 };
+
+/* Default: TLS 1.2 to 1.3. */
+TLSFD_CHECKED int tlsfd_config_set_versions(struct tlsfd_config *, enum tlsfd_version min,
+					    enum tlsfd_version max);
+/* Names of OpenSSL or IANA, separated by colons; both versions' in one list. Default: the
+ * AEAD suites with (EC)DHE of TLS 1.3 and with ECDHE of TLS 1.2 that this kernel takes both
+ * ways; all of a version's where it takes none of them. */
+TLSFD_CHECKED int tlsfd_config_set_ciphers(struct tlsfd_config *, const char *list);
+TLSFD_CHECKED int tlsfd_config_set_groups(struct tlsfd_config *, const char *list);
+/* In order of preference, separated by commas: "h2,http/1.1". A server without a common
+ * one refuses (no_application_protocol). */
+TLSFD_CHECKED int tlsfd_config_set_alpn(struct tlsfd_config *, const char *protocols);
+
+enum tlsfd_client_auth { TLSFD_CLIENT_AUTH_NONE, TLSFD_CLIENT_AUTH_OPTIONAL, TLSFD_CLIENT_AUTH_REQUIRED };
+
+/* What a server asks of clients; default: nothing. */
+TLSFD_CHECKED int tlsfd_config_set_client_auth(struct tlsfd_config *, enum tlsfd_client_auth);
+/* Certificate by server name: connections whose SNI matches name ("*.example.org" too)
+ * use that config's certificate, trust and client authentication. Keeps a reference. */
+TLSFD_CHECKED int tlsfd_config_add_name(struct tlsfd_config *, const char *name,
+					struct tlsfd_config *for_name);
+/* Session tickets that a TLS 1.3 server sends (default 2; 0: none), and sessions that
+ * it keeps for TLS 1.2 (default 0). */
+TLSFD_CHECKED int tlsfd_config_set_tickets(struct tlsfd_config *, unsigned count);
+TLSFD_CHECKED int tlsfd_config_set_session_cache(struct tlsfd_config *, unsigned sessions);
+
+enum tlsfd_kernel { TLSFD_KERNEL_PREFER, TLSFD_KERNEL_REQUIRE, TLSFD_KERNEL_NEVER };
+
+/* PREFER (default): user space where the kernel can't. REQUIRE: tlsfd_handshake fails then. */
+TLSFD_CHECKED int tlsfd_config_set_kernel(struct tlsfd_config *, enum tlsfd_kernel);
+
+/* A client takes any chain; any name. Who can be in between reads everything. */
+TLSFD_API void tlsfd_config_insecure_no_verify_chain(struct tlsfd_config *);
+TLSFD_API void tlsfd_config_insecure_no_verify_name(struct tlsfd_config *);
+
+/* ---- a connection: tlsfd_connect(3) ---------------------------------------
+ * fd: a connected TCP socket, blocking or not; it stays the caller's. One thread
+ * may read while another writes. The first error of a direction is kept and
+ * returned by later calls.
  */
 struct tlsfd;
+
+TLSFD_CHECKED int tlsfd_accept(struct tlsfd **c, struct tlsfd_config *config, int fd);
+/* name: the server's, for SNI and verification (a DNS name or an IP address). */
+TLSFD_CHECKED int tlsfd_connect(struct tlsfd **c, struct tlsfd_config *config, int fd,
+				const char *name);
+
+/* One step: 0 when done and moved; -EAGAIN: poll for tlsfd_wants(c, TLSFD_RX), call
+ * again; -EPROTO: refused by either side; -EKEYREJECTED: the peer's certificate was not
+ * accepted; -ECONNABORTED, -ECONNRESET; with KERNEL_REQUIRE what tlsfd_handover says. */
+TLSFD_CHECKED int tlsfd_handshake(struct tlsfd *c);
+/* All steps, whether fd blocks or not; -ETIMEDOUT, and then the handshake is over.
+ * timeout_ms < 0: no limit. */
+TLSFD_CHECKED int tlsfd_handshake_within(struct tlsfd *c, int timeout_ms);
 
 /*
  * Up to n bytes of application data. Returns the count; 0 when the peer closed
  * with close_notify (n > 0); or
- *   -EAGAIN         nothing there (non-blocking fd): poll for POLLIN
- *                   (in user space also when OpenSSL must write first:
- *                   tlsfd_wants tells)
+ *   -EAGAIN         nothing there (non-blocking fd): poll for tlsfd_wants
  *   -ECONNABORTED   the peer ended TCP without close_notify: data may be missing
  *   -EPROTO         a fatal alert (tlsfd_alert has its number), or a record
  *                   that has no place here
@@ -134,43 +123,87 @@ struct tlsfd;
  *   -EBADMSG        a record did not decrypt; -EMSGSIZE, -EINVAL: no TLS record
  *   -ECONNRESET ... errors of TCP
  * Alerts that don't end the connection and a client's session tickets are
- * skipped (RFC 8446 section 6.1, 4.6.1; RFC 5246 section 7.2).
+ * skipped (RFC 8446 section 6.1, 4.6.1; RFC 5246 section 7.2). After an error of
+ * the peer's the alert for it has been sent. What buf holds behind the count is
+ * undefined.
  */
 TLSFD_CHECKED ssize_t tlsfd_read(struct tlsfd *c, void *buf, size_t n);
+TLSFD_CHECKED ssize_t tlsfd_readv(struct tlsfd *c, const struct iovec *iov, int count);
 
 /*
  * Sends up to n bytes. Returns how many were taken (their records are made and
  * numbered), which on a non-blocking fd can be fewer; or -EAGAIN (nothing was
- * taken), -EPIPE after tlsfd_shutdown or a reset, other errors of TCP.
+ * taken), -EPIPE after tlsfd_shutdown, a reset or an error of the peer's, other errors of
+ * TCP.
  * Never raises SIGPIPE.
  */
 TLSFD_CHECKED ssize_t tlsfd_write(struct tlsfd *c, const void *buf, size_t n);
+TLSFD_CHECKED ssize_t tlsfd_writev(struct tlsfd *c, const struct iovec *iov, int count);
+/* n bytes of the file from *offset (then advanced) or, offset NULL, from its position.
+ * May raise SIGPIPE in the kernel (sendfile(2) has no MSG_NOSIGNAL). */
+TLSFD_CHECKED ssize_t tlsfd_sendfile(struct tlsfd *c, int file, off_t *offset, size_t n);
 
-/* Sends close_notify. 0 when it was accepted (also when it was before), -EAGAIN:
- * again when writable. TCP is left open, reading goes on (RFC 8446 section 6.1). */
+/*
+ * Sends close_notify and TCP's FIN behind it. 0 when both were accepted (also when
+ * they were before), -EAGAIN: again when writable. Reading goes on (RFC 8446 section
+ * 6.1), and should, to the end: close(2) with unread data resets the connection.
+ */
 TLSFD_CHECKED int tlsfd_shutdown(struct tlsfd *c);
+/* tlsfd_shutdown, then reads and drops what still comes until the peer's end or the
+ * deadline. 0: clean; -ETIMEDOUT; -EFBIG: more than 16 MiB; what tlsfd_read says. The fd
+ * is ready for close(2). No other thread may use c meanwhile. */
+TLSFD_CHECKED int tlsfd_finish(struct tlsfd *c, int timeout_ms);
 
-/* The fd; it stays the caller's. */
+/*
+ * For code that reads the bare fd itself with read, splice, io_uring: it got EIO,
+ * EINVAL, EAGAIN or 0. Deals with what is there and returns 1: go on reading; 0: end of
+ * file (close_notify); -EAGAIN: nothing there; -EXDEV: RX is not in the kernel; or an error
+ * as tlsfd_read. Never waits.
+ */
+TLSFD_CHECKED int tlsfd_attend(struct tlsfd *c);
+
+/* The bare fd, for use without this library: frees *c, sets it to NULL and returns the fd.
+ * -EXDEV while a direction is not in the kernel (write(2) would put plaintext on the
+ * wire), and *c stays as it was. */
+TLSFD_CHECKED int tlsfd_release(struct tlsfd **c);
+/* Frees what the library holds. Sends nothing; the fd stays open. */
+TLSFD_API void tlsfd_free(struct tlsfd *c);
+
+/* ---- facts; they stay after OpenSSL has gone ------------------------------ */
+
 TLSFD_API int tlsfd_fd(const struct tlsfd *c);
-/* Are the records of this direction made by the kernel? */
 TLSFD_API bool tlsfd_kernel(const struct tlsfd *c, enum tlsfd_direction dir);
-/* POLLIN or POLLOUT: what to wait for after -EAGAIN from tlsfd_read (rx) or
- * tlsfd_write (tx). */
+/* What to poll for after -EAGAIN: POLLIN, POLLOUT, or (reading in user space) both. */
 TLSFD_API short tlsfd_wants(const struct tlsfd *c, enum tlsfd_direction dir);
 /* Number of the alert that ended the connection (RFC 8446 section 6), -1: none. */
 TLSFD_API int tlsfd_alert(const struct tlsfd *c);
 /* The first error in a sentence; NULL when there was none. */
 TLSFD_API const char *tlsfd_error(const struct tlsfd *c);
+/* Owned by c; NULL before the handshake is done. */
+TLSFD_API const struct tlsfd_report *tlsfd_report(const struct tlsfd *c);
+TLSFD_API enum tlsfd_version tlsfd_version(const struct tlsfd *c);
+TLSFD_API const char *tlsfd_cipher(const struct tlsfd *c); /* IANA name */
+/* "" when there is none. */
+TLSFD_API const char *tlsfd_alpn(const struct tlsfd *c);
+TLSFD_API const char *tlsfd_server_name(const struct tlsfd *c);
+TLSFD_API bool tlsfd_resumed(const struct tlsfd *c);
+/* The peer's chain in DER, leaf first; the bytes belong to c. -ENOENT: no such one. */
+TLSFD_CHECKED int tlsfd_peer_certificate(const struct tlsfd *c, unsigned i, const uint8_t **der,
+					 size_t *size);
 
-/*
- * The bare fd, for use without this library: frees *c, sets it to NULL and
- * returns the fd. -EXDEV while a direction is not in the kernel (plain write(2)
- * would put plaintext on the wire), and *c stays as it was.
- */
-TLSFD_CHECKED int tlsfd_release(struct tlsfd **c);
+enum tlsfd_binding { TLSFD_TLS_EXPORTER, TLSFD_TLS_SERVER_END_POINT };
 
-/* Frees what the library holds. Sends nothing; the fd stays open. */
-TLSFD_API void tlsfd_free(struct tlsfd *c);
+/* Channel binding (RFC 9266, RFC 5929): its size, or -ENODATA, -ENOBUFS. */
+TLSFD_CHECKED ssize_t tlsfd_channel_binding(const struct tlsfd *c, enum tlsfd_binding type,
+					    uint8_t *buf, size_t size);
+
+struct tlsfd_counters {
+	uint64_t rx_records, tx_records; /* under the current keys, as the kernel counts */
+	uint64_t rx_bytes, tx_bytes;     /* of TCP, records included */
+	uint64_t skipped;                /* records that were dealt with and not delivered */
+};
+
+TLSFD_CHECKED int tlsfd_counters(const struct tlsfd *c, struct tlsfd_counters *counters);
 
 #ifdef __cplusplus
 }

@@ -1,32 +1,62 @@
 /*
- * One connection after the handover.
+ * One connection.
+ *
+ * Its reader and its writer may be two threads: what is theirs alone is marked so,
+ * what both touch is atomic, the rest stands still once the handshake is done.
  *
  * SPDX-License-Identifier: MIT
  */
 #ifndef TLSFD_CONNECTION_H
 #define TLSFD_CONNECTION_H
 
+#include <stdatomic.h>
 #include <stdint.h>
 #include <tlsfd.h>
 
 #include "control.h"
+#include "gate.h"
+#include "report.h"
 #include "validate.h"
+#include "wire.h"
+
+struct facts;
 
 struct tlsfd {
-	SSL *ssl;              /* ours too; only while OpenSSL has a direction */
 	int fd;
+	bool open; /* the handshake is done */
+	bool greeted; /* a server's: the first ClientHello has come */
 	bool kernel[WAYS];
-	bool sent_close_notify;
-	bool eof;              /* close_notify came */
-	int err[WAYS];         /* the first error, negative; 0 */
-	const char *error;     /* in a sentence */
-	struct control control;
+	short wants; /* what the handshake waits for; 0 once it is done */
+
+	bool eof;		/* the reader's: close_notify came */
+	struct control control; /* the reader's */
+	bool fin_sent;		/* the writer's: shutdown(SHUT_WR) */
+
+	struct gate gate;	   /* for what is sent, alerts included */
+	_Atomic int err[WAYS];	   /* the first error, negative; 0 */
+	_Atomic int alert;	   /* the peer's fatal alert, 1 + its number; 0 */
+	const char *_Atomic error; /* in a sentence */
+
+	struct userspace *user;	     /* only while OpenSSL has a direction */
+	SSL *ssl;		     /* ours too; likewise */
+	struct wire wire;	     /* under ssl while it shakes hands */
+	struct tlsfd_config *config; /* for the handshake only */
+	char *server_name;	     /* likewise: SNI */
+	struct facts *facts;
+	struct tlsfd_report report;
+	char *text; /* error, when it was made for the occasion */
 };
 
-/* The connection that plan led to, at least one direction in the kernel. */
-void connection_start(struct tlsfd *c, const struct plan *plan);
+/* What plan has led to; directions that it left in user space stay there. 0 or -ENOMEM. */
+int connection_start(struct tlsfd *c, const struct plan *plan);
 
 /* Notes the first error of a direction; returns it. */
 int connection_fail(struct tlsfd *c, enum way way, int err, const char *sentence);
+
+/* The same for any negative errno of a system call on the socket. */
+int connection_fail_tcp(struct tlsfd *c, enum way way, int err);
+
+/* A fatal alert of the peer's; the first one counts. */
+void connection_note_alert(struct tlsfd *c, uint8_t number);
 
 #endif

@@ -3,54 +3,96 @@
 
 #include "ktls.h"
 
-enum { ALERT_CLOSE_NOTIFY = 0, ALERT_USER_CANCELED = 90, ALERT_NO_RENEGOTIATION = 100 };
-enum { ALERT_WARNING = 1 };
-enum { MESSAGE_HELLO_REQUEST = 0, MESSAGE_NEW_SESSION_TICKET = 4, MESSAGE_KEY_UPDATE = 24 };
+enum {
+	MESSAGE_HELLO_REQUEST = 0,
+	MESSAGE_CLIENT_HELLO = 1,
+	MESSAGE_NEW_SESSION_TICKET = 4,
+	MESSAGE_KEY_UPDATE = 24,
+};
+enum { TICKET_MAX = 131338 }; /* as far as its fields go, and OpenSSL */
 
-/* In TLS 1.3 all alerts are fatal but these two (RFC 8446 section 6); in TLS 1.2
- * the level says (RFC 5246 section 7.2). */
+static enum control_verdict wrong(struct control *c, enum alert answer)
+{
+	c->alert = answer;
+	return CONTROL_WRONG;
+}
+
+static void skip(struct control *c)
+{
+	atomic_fetch_add_explicit(&c->skipped, 1, memory_order_relaxed);
+}
+
+/* ---- alerts ---- */
+
+bool control_is_warning(bool tls13, uint8_t level, uint8_t number)
+{
+	/* RFC 8446 section 6: in TLS 1.3 the level says nothing, all but these two are
+	 * fatal; RFC 5246 section 7.2: the level says it */
+	if (tls13)
+		return number == ALERT_USER_CANCELED;
+	return level == ALERT_WARNING && number != ALERT_CLOSE_NOTIFY &&
+	       number != ALERT_NO_RENEGOTIATION;
+}
+
 static enum control_verdict end_alert(struct control *c)
 {
-	if (c->alert == ALERT_CLOSE_NOTIFY)
+	uint8_t level = c->alert_bytes[0], number = c->alert_bytes[1];
+
+	if (number == ALERT_CLOSE_NOTIFY && (c->tls13 || level == ALERT_WARNING))
 		return CONTROL_END;
-	if (c->alert == ALERT_USER_CANCELED || (!c->tls13 && c->alert_level == ALERT_WARNING)) {
-		c->alert = 0;
-		c->skipped++;
-		return CONTROL_GO_ON;
+	if (control_is_warning(c->tls13, level, number)) {
+		skip(c);
+		return ++c->warnings > CONTROL_MAX_WARNINGS ? wrong(c, ALERT_UNEXPECTED_MESSAGE) :
+							      CONTROL_GO_ON;
 	}
+	if (!c->tls13 && level == ALERT_WARNING)
+		/* no_renegotiation: we never ask for one */
+		return wrong(c, ALERT_HANDSHAKE_FAILURE);
+	if (!c->tls13 && level != ALERT_FATAL)
+		return wrong(c, ALERT_ILLEGAL_PARAMETER);
+	c->alert = number;
 	return CONTROL_ALERT;
 }
 
-static enum control_verdict take_alert(struct control *c, const uint8_t *data, size_t n)
+/* RFC 8446 section 5.1: one record, one alert. */
+static enum control_verdict take_alert(struct control *c, const uint8_t *data, size_t n, bool whole)
 {
-	enum control_verdict verdict = CONTROL_GO_ON;
-
-	for (; n && verdict == CONTROL_GO_ON; data++, n--) {
-		if (c->alert_have++ == 0) {
-			c->alert_level = *data;
-			continue;
-		}
-		c->alert = *data;
-		c->alert_have = 0;
-		verdict = end_alert(c);
+	for (; n; n--) {
+		if (c->alert_have == sizeof(c->alert_bytes))
+			return wrong(c, ALERT_UNEXPECTED_MESSAGE);
+		c->alert_bytes[c->alert_have++] = *data++;
 	}
-	return verdict;
+	if (!whole)
+		return CONTROL_GO_ON;
+	if (c->alert_have < sizeof(c->alert_bytes))
+		return wrong(c, ALERT_UNEXPECTED_MESSAGE);
+	c->alert_have = 0;
+	return end_alert(c);
 }
+
+/* ---- messages ---- */
 
 /* The header of a message is there. */
 static enum control_verdict begin_message(struct control *c)
 {
 	c->body_left = (uint32_t)(c->head[1] << 16 | c->head[2] << 8 | c->head[3]);
 	c->head_have = 0;
-	if (c->tls13 && c->head[0] == MESSAGE_KEY_UPDATE)
-		return CONTROL_KEY_UPDATE;
-	if ((c->tls13 && c->client && c->head[0] == MESSAGE_NEW_SESSION_TICKET) ||
-	    (!c->tls13 && c->client && c->head[0] == MESSAGE_HELLO_REQUEST)) {
-		/* RFC 5246 section 7.4.1.1: a HelloRequest may be ignored */
-		c->skipped++;
+	switch (c->head[0]) {
+	case MESSAGE_KEY_UPDATE:
+		return c->tls13 ? CONTROL_KEY_UPDATE : wrong(c, ALERT_UNEXPECTED_MESSAGE);
+	case MESSAGE_NEW_SESSION_TICKET:
+		if (!c->tls13 || !c->client)
+			break;
+		return c->body_left > TICKET_MAX ? wrong(c, ALERT_ILLEGAL_PARAMETER) :
+						   CONTROL_GO_ON;
+	case MESSAGE_HELLO_REQUEST:
+	case MESSAGE_CLIENT_HELLO:
+		if (c->tls13 || c->client != (c->head[0] == MESSAGE_HELLO_REQUEST))
+			break;
+		c->asked_renegotiation = true;
 		return CONTROL_GO_ON;
 	}
-	return CONTROL_UNEXPECTED;
+	return wrong(c, ALERT_UNEXPECTED_MESSAGE);
 }
 
 static enum control_verdict take_handshake(struct control *c, const uint8_t *data, size_t n)
@@ -58,27 +100,63 @@ static enum control_verdict take_handshake(struct control *c, const uint8_t *dat
 	enum control_verdict verdict = CONTROL_GO_ON;
 
 	while (n && verdict == CONTROL_GO_ON) {
-		if (c->body_left) {
-			size_t skip = n < c->body_left ? n : c->body_left;
+		size_t passed = n < c->body_left ? n : c->body_left;
 
-			c->body_left -= (uint32_t)skip;
-			data += skip;
-			n -= skip;
-			continue;
+		if (passed) {
+			c->body_left -= (uint32_t)passed;
+		} else {
+			c->head[c->head_have++] = *data;
+			passed = 1;
+			if (c->head_have == sizeof(c->head))
+				verdict = begin_message(c);
 		}
-		c->head[c->head_have++] = *data++;
-		n--;
-		if (c->head_have == sizeof(c->head))
-			verdict = begin_message(c);
+		data += passed;
+		n -= passed;
+		if (!c->head_have && !c->body_left && verdict == CONTROL_GO_ON)
+			skip(c);
 	}
 	return verdict;
 }
 
-enum control_verdict control_take(struct control *c, uint8_t type, const uint8_t *data, size_t n)
+/* ---- records ---- */
+
+/* RFC 8446 section 5.1 forbids them; RFC 5246 section 6.2.1 does for messages too,
+ * but OpenSSL bears some. */
+static enum control_verdict take_empty(struct control *c, uint8_t type)
 {
+	if (c->tls13 || type != RECORD_HANDSHAKE || ++c->empty > CONTROL_MAX_EMPTY)
+		return wrong(c, ALERT_UNEXPECTED_MESSAGE);
+	return CONTROL_GO_ON;
+}
+
+enum control_verdict control_take(struct control *c, uint8_t type, const uint8_t *data, size_t n,
+				  bool whole)
+{
+	c->unsettled = true;
+	if ((type != RECORD_ALERT && type != RECORD_HANDSHAKE) ||
+	    (whole && ++c->records > CONTROL_MAX_RECORDS))
+		return wrong(c, ALERT_UNEXPECTED_MESSAGE);
+	if (n == 0)
+		return take_empty(c, type);
 	if (type == RECORD_ALERT)
-		return take_alert(c, data, n);
-	if (type == RECORD_HANDSHAKE)
-		return take_handshake(c, data, n);
-	return CONTROL_UNEXPECTED;
+		return take_alert(c, data, n, whole);
+	c->warnings = 0;
+	return take_handshake(c, data, n);
+}
+
+enum control_verdict control_empty_data(struct control *c)
+{
+	c->unsettled = true;
+	return ++c->records > CONTROL_MAX_RECORDS ? wrong(c, ALERT_UNEXPECTED_MESSAGE) :
+						    CONTROL_GO_ON;
+}
+
+enum control_verdict control_data(struct control *c)
+{
+	if (c->head_have || c->body_left)
+		return wrong(c, ALERT_UNEXPECTED_MESSAGE);
+	c->warnings = c->empty = 0;
+	c->records = 0;
+	c->unsettled = false;
+	return CONTROL_GO_ON;
 }

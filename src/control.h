@@ -1,34 +1,77 @@
 /*
- * Records that are not data: alerts and messages after the handshake.
+ * Records that are not data: alerts, and messages after the handshake.
+ *
+ * The answers are OpenSSL's own (where an RFC leaves a choice), so that it makes no
+ * difference who takes the records.
  *
  * SPDX-License-Identifier: MIT
  */
 #ifndef TLSFD_CONTROL_H
 #define TLSFD_CONTROL_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* Messages and alerts can be cut anywhere, so they are read byte by byte. */
+/* RFC 8446 section 6, RFC 5246 section 7.2. */
+enum alert_level { ALERT_WARNING = 1, ALERT_FATAL = 2 };
+enum alert {
+	ALERT_CLOSE_NOTIFY = 0,
+	ALERT_UNEXPECTED_MESSAGE = 10,
+	ALERT_BAD_RECORD_MAC = 20,
+	ALERT_RECORD_OVERFLOW = 22,
+	ALERT_HANDSHAKE_FAILURE = 40,
+	ALERT_ILLEGAL_PARAMETER = 47,
+	ALERT_DECODE_ERROR = 50,
+	ALERT_PROTOCOL_VERSION = 70,
+	ALERT_INTERNAL_ERROR = 80,
+	ALERT_USER_CANCELED = 90,
+	ALERT_NO_RENEGOTIATION = 100,
+	ALERT_NONE = 255,
+};
+
+/* How many in a row, without data between them, are borne. */
+enum {
+	CONTROL_MAX_WARNINGS = 4, /* OpenSSL's MAX_WARN_ALERT_COUNT is the fifth */
+	CONTROL_MAX_EMPTY = 32,	  /* its MAX_EMPTY_RECORDS */
+	CONTROL_MAX_RECORDS = 1024,
+};
+
+/* Messages can be cut anywhere, so they are read byte by byte. */
 struct control {
 	bool client, tls13;
-	uint8_t alert_level, alert; /* alert: the one that ended the connection */
-	uint8_t alert_have;         /* bytes of the alert under way */
+	bool unsettled;		  /* a message is under way or something is counted */
+	bool asked_renegotiation; /* to be refused; whoever has done so clears it */
+	uint8_t alert;		  /* see enum control_verdict */
+	uint8_t alert_bytes[2];
+	uint8_t alert_have;	    /* bytes of this record */
 	uint8_t head[4], head_have; /* the header of the message under way */
-	uint32_t body_left;         /* and what lacks of its body, in bytes */
-	uint32_t skipped;           /* warnings, tickets */
+	uint8_t warnings, empty;    /* in a row */
+	uint16_t records;	    /* likewise */
+	uint32_t body_left;	    /* what lacks of the message's body */
+	_Atomic uint32_t skipped;   /* warnings, tickets, renegotiation requests: any thread */
 };
 
 enum control_verdict {
 	CONTROL_GO_ON,
-	CONTROL_END,         /* close_notify */
-	CONTROL_ALERT,       /* a fatal alert: control->alert */
+	CONTROL_END,   /* close_notify */
+	CONTROL_ALERT, /* a fatal alert: control->alert */
 	CONTROL_KEY_UPDATE,
-	CONTROL_UNEXPECTED,
+	CONTROL_WRONG, /* to be answered with the alert in control->alert */
 };
 
-/* n bytes of a record of this content type, not data. */
-enum control_verdict control_take(struct control *c, uint8_t type, const uint8_t *data, size_t n);
+/* n bytes of a record of this content type, not data; whole: with them it is complete. */
+enum control_verdict control_take(struct control *c, uint8_t type, const uint8_t *data, size_t n,
+				  bool whole);
+
+/* A data record without data (RFC 8446 section 5.1 allows it). */
+enum control_verdict control_empty_data(struct control *c);
+
+/* Data came while `unsettled`. */
+enum control_verdict control_data(struct control *c);
+
+/* Is this an alert that ends nothing? */
+bool control_is_warning(bool tls13, uint8_t level, uint8_t number);
 
 #endif

@@ -37,6 +37,14 @@ static void close_way(struct plan *p, enum way way)
 	ww->secret_size = 0;
 }
 
+void forget_secrets(SSL *ssl)
+{
+	struct watch *w = watch_of(ssl);
+
+	for (enum way way = RX; w && way < WAYS; way++)
+		wipe_in_ssl(ssl, w->way[way].secret, w->way[way].secret_size);
+}
+
 void forget(struct plan *p)
 {
 	bool all = p->mover[RX] && p->mover[TX];

@@ -11,4 +11,7 @@
 /* After the one-way door: nothing here can fail. */
 void forget(struct plan *plan);
 
+/* Before the end of an SSL of ours that stayed in user space. */
+void forget_secrets(SSL *ssl);
+
 #endif

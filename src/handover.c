@@ -1,5 +1,6 @@
 /*
- * The two calls of <tlsfd/openssl.h>: prepare, hand over.
+ * Handing over: validate, derive, attach, forget; and the two calls of
+ * <tlsfd/openssl.h>.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -9,17 +10,14 @@
 #include <tlsfd/openssl.h>
 
 #include "connection.h"
+#include "facts.h"
 #include "forget.h"
+#include "handover.h"
 #include "keys.h"
 #include "report.h"
 #include "why.h"
 
 enum { BOTH = TLSFD_RX | TLSFD_TX };
-
-int tlsfd_prepare(SSL_CTX *ctx)
-{
-	return ctx ? watch_context(ctx) : -EINVAL;
-}
 
 static bool derive(struct plan *p)
 {
@@ -146,31 +144,69 @@ static int error_of(const struct refusal *no)
 	return no->err ? -no->err : -EIO;
 }
 
-/* Gives the caller what it asked for of c and r, and frees the rest. */
-static void deliver(const struct plan *p, bool moved, struct tlsfd *c, struct tlsfd_report *r,
-		    struct tlsfd **conn, struct tlsfd_report **report)
+int handover(struct plan *p)
 {
-	if (conn && (moved || half_moved(p))) {
-		connection_start(c, p);
-		*conn = c;
-		c = NULL;
+	bool moved;
+
+	p->watch = watch_of(p->ssl);
+	moved = move(p);
+	settle(p);
+	return moved ? 0 : error_of(report_cause(p->no));
+}
+
+/* ---- for programs that have an SSL ---- */
+
+int tlsfd_prepare(SSL_CTX *ctx)
+{
+	return ctx ? watch_context(ctx) : -EINVAL;
+}
+
+/* What the caller gets, made before anything changes. */
+struct outcome {
+	struct tlsfd *c;
+	struct tlsfd_report *r;
+};
+
+static int outcome_new(struct outcome *o, const SSL *ssl, bool conn, bool report)
+{
+	int err = 0;
+
+	if (conn) {
+		o->c = calloc(1, sizeof(*o->c));
+		err = o->c ? facts_take(&o->c->facts, (SSL *)ssl, NULL) : -ENOMEM;
 	}
-	if (report) {
-		report_write(r, p);
-		*report = r;
-		r = NULL;
+	if (report && !err) {
+		o->r = calloc(1, sizeof(*o->r));
+		err = o->r ? 0 : -ENOMEM;
 	}
-	tlsfd_free(c);
-	tlsfd_report_free(r);
+	if (err)
+		tlsfd_free(o->c);
+	return err;
+}
+
+/* 0, or -ENOMEM: a half-moved connection that the caller can't be given. */
+static int deliver(const struct plan *p, bool moved, struct outcome *o, struct tlsfd **conn,
+		   struct tlsfd_report **report)
+{
+	int err = 0;
+
+	if (o->c && (moved || half_moved(p)) && !(err = connection_start(o->c, p)))
+		*conn = o->c;
+	else
+		tlsfd_free(o->c);
+	if (o->r) {
+		report_write(o->r, p);
+		*report = o->r;
+	}
+	return err;
 }
 
 int tlsfd_handover_directions(SSL *ssl, unsigned directions, struct tlsfd **conn,
 			      struct tlsfd_report **report)
 {
 	struct plan plan = { .ssl = ssl, .want = directions, .fd = -1 };
-	struct tlsfd_report *r = NULL;
-	struct tlsfd *c = NULL;
-	bool moved;
+	struct outcome o = { NULL, NULL };
+	int err, no_memory;
 
 	if (conn)
 		*conn = NULL;
@@ -178,18 +214,12 @@ int tlsfd_handover_directions(SSL *ssl, unsigned directions, struct tlsfd **conn
 		*report = NULL;
 	if (!ssl || !directions || directions & ~BOTH || (directions != BOTH && !conn))
 		return -EINVAL;
-	c = calloc(1, sizeof(*c));
-	r = calloc(1, sizeof(*r));
-	if (!c || !r) {
-		free(c);
-		free(r);
-		return -ENOMEM;
-	}
-	plan.watch = watch_of(ssl);
-	moved = move(&plan);
-	settle(&plan);
-	deliver(&plan, moved, c, r, conn, report);
-	return moved ? 0 : error_of(report_cause(plan.no));
+	err = outcome_new(&o, ssl, conn, report);
+	if (err)
+		return err;
+	err = handover(&plan);
+	no_memory = deliver(&plan, err == 0, &o, conn, report);
+	return no_memory ? no_memory : err;
 }
 
 int tlsfd_handover(SSL *ssl, struct tlsfd **conn, struct tlsfd_report **report)

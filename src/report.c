@@ -19,25 +19,39 @@ static bool is_cause(const struct refusal *no)
 	return no->why > TLSFD_WHY_OTHER_DIRECTION;
 }
 
-const struct refusal *report_cause(const struct refusal no[WAYS])
+const struct refusal *report_cause(const struct refusal *no)
 {
 	if (is_cause(&no[RX]))
 		return &no[RX];
 	return is_cause(&no[TX]) || !no[RX].why ? &no[TX] : &no[RX];
 }
 
-static const char *suite(const SSL *ssl)
+void report_write(struct tlsfd_report *r, const struct plan *plan)
 {
-	const SSL_CIPHER *c = SSL_get_current_cipher(ssl);
+	const SSL_CIPHER *suite = SSL_get_current_cipher(plan->ssl);
 
-	return c ? SSL_CIPHER_get_name(c) : "no cipher";
+	memcpy(r->mover, plan->mover, sizeof(r->mover));
+	memcpy(r->no, plan->no, sizeof(r->no));
+	r->version = SSL_get_version(plan->ssl);
+	r->suite = suite ? SSL_CIPHER_get_name(suite) : "no cipher";
 }
 
-static void write_success(struct tlsfd_report *r, const SSL *ssl)
+void report_clear(struct tlsfd_report *r)
 {
-	snprintf(r->sentence, sizeof(r->sentence),
-		 "%s %s is in the kernel both ways: tx by %s, rx by %s", SSL_get_version(ssl),
-		 suite(ssl), mover_name[r->mover[TX]], mover_name[r->mover[RX]]);
+	free(r->sentence);
+	r->sentence = NULL;
+}
+
+/* ---- the sentence ---- */
+
+static char *success_sentence(const struct tlsfd_report *r)
+{
+	char *text;
+
+	return asprintf(&text, "%s %s is in the kernel both ways: tx by %s, rx by %s", r->version,
+			r->suite, mover_name[r->mover[TX]], mover_name[r->mover[RX]]) < 0 ?
+		       NULL :
+		       text;
 }
 
 static const char *place(const struct tlsfd_report *r, enum way way)
@@ -45,34 +59,50 @@ static const char *place(const struct tlsfd_report *r, enum way way)
 	return r->mover[way] ? "in the kernel" : "in user space";
 }
 
-static void write_refusal(struct tlsfd_report *r, const SSL *ssl, const struct refusal *no)
+static char *refusal_sentence(const struct tlsfd_report *r, const struct refusal *no)
 {
-	const struct why *why = why_describe(no->why);
 	/* the direction that the reason is about, unless it is about both */
-	enum way way = no == &r->no[RX] ? RX : TX;
 	bool both = r->no[RX].why == r->no[TX].why;
-	int n = snprintf(r->sentence, sizeof(r->sentence), "%s %s: tx %s, rx %s, because %s%s%s",
-			 SSL_get_version(ssl), suite(ssl), place(r, TX), place(r, RX),
-			 both ? "" : way_name[way], both ? "" : ": ", why->sentence);
+	enum way way = no == &r->no[RX] ? RX : TX;
+	char *text;
 
-	if (no->err && n > 0 && (size_t)n < sizeof(r->sentence))
-		snprintf(r->sentence + n, sizeof(r->sentence) - (size_t)n, " (%s)",
-			 strerrordesc_np(no->err));
-	r->remedy = why->remedy;
+	return asprintf(&text, "%s %s: tx %s, rx %s, because %s%s%s%s%s%s", r->version, r->suite,
+			place(r, TX), place(r, RX), both ? "" : way_name[way], both ? "" : ": ",
+			why_describe(no->why)->sentence, no->err ? " (" : "",
+			no->err ? strerrordesc_np(no->err) : "", no->err ? ")" : "") < 0 ?
+		       NULL :
+		       text;
 }
 
-void report_write(struct tlsfd_report *r, const struct plan *plan)
+/* Made when first asked for: few ask, and it is the largest part of a report. */
+const char *tlsfd_report_sentence(const struct tlsfd_report *report)
 {
+	struct tlsfd_report *r = (struct tlsfd_report *)report;
 	const struct refusal *cause;
+	char *there, *made;
 
-	memcpy(r->mover, plan->mover, sizeof(r->mover));
-	memcpy(r->no, plan->no, sizeof(r->no));
+	if (!r)
+		return "no report: memory is short or an argument is wrong";
 	cause = report_cause(r->no);
-	if (cause->why)
-		write_refusal(r, plan->ssl, cause);
-	else
-		write_success(r, plan->ssl);
+	there = __atomic_load_n(&r->sentence, __ATOMIC_ACQUIRE);
+	if (there)
+		return there;
+	made = cause->why ? refusal_sentence(r, cause) : success_sentence(r);
+	if (!made)
+		return "memory is short";
+	if (__atomic_compare_exchange_n(&r->sentence, &there, made, false, __ATOMIC_ACQ_REL,
+					__ATOMIC_ACQUIRE))
+		return made;
+	free(made); /* another thread was faster */
+	return there;
 }
+
+const char *tlsfd_report_remedy(const struct tlsfd_report *r)
+{
+	return r ? why_describe(report_cause(r->no)->why)->remedy : NULL;
+}
+
+/* ---- facts ---- */
 
 bool tlsfd_report_kernel(const struct tlsfd_report *r, enum tlsfd_direction dir)
 {
@@ -94,17 +124,10 @@ int tlsfd_report_errno(const struct tlsfd_report *r, enum tlsfd_direction dir)
 	return r ? r->no[way_of(dir)].err : 0;
 }
 
-const char *tlsfd_report_sentence(const struct tlsfd_report *r)
-{
-	return r ? r->sentence : "no report: memory is short or an argument is wrong";
-}
-
-const char *tlsfd_report_remedy(const struct tlsfd_report *r)
-{
-	return r ? r->remedy : NULL;
-}
-
 void tlsfd_report_free(struct tlsfd_report *r)
 {
+	if (!r)
+		return;
+	report_clear(r);
 	free(r);
 }

@@ -7,15 +7,18 @@
 struct tlsfd_report {
 	enum tlsfd_mover mover[WAYS];
 	struct refusal no[WAYS];
-	const char *remedy;
-	char sentence[320];
+	const char *version, *suite; /* OpenSSL's own strings, which stay */
+	char *sentence;              /* NULL until somebody asks */
 };
 
 /* Fills in what became of plan. */
 void report_write(struct tlsfd_report *report, const struct plan *plan);
 
-/* The refusal that counts: the first one that isn't a consequence; why is
+/* Frees what report holds, not report itself. */
+void report_clear(struct tlsfd_report *report);
+
+/* The refusal of no[WAYS] that counts: the first one that isn't a consequence; why is
  * TLSFD_WHY_NONE when both directions are in the kernel. */
-const struct refusal *report_cause(const struct refusal no[WAYS]);
+const struct refusal *report_cause(const struct refusal *no);
 
 #endif

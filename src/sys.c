@@ -2,10 +2,18 @@
 #include "sys.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <openssl/crypto.h>
+#include <poll.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 int (*sys_fault)(int fd, int level, int name);
@@ -27,6 +35,14 @@ int sys_setsockopt(int fd, int level, int name, const void *val, socklen_t len)
 int sys_getsockopt(int fd, int level, int name, void *val, socklen_t *len)
 {
 	return getsockopt(fd, level, name, val, len) < 0 ? -errno : 0;
+}
+
+void sys_clear_error(int fd)
+{
+	int err;
+	socklen_t len = sizeof(err);
+
+	sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len);
 }
 
 ssize_t sys_recvmsg(int fd, struct msghdr *msg, int flags)
@@ -51,6 +67,161 @@ ssize_t sys_sendmsg(int fd, const struct msghdr *msg, int flags)
 		n = sendmsg(fd, msg, flags);
 	while (n < 0 && errno == EINTR);
 	return n < 0 ? -errno : n;
+}
+
+ssize_t sys_recv(int fd, void *buf, size_t n, int flags)
+{
+	ssize_t got = fault(fd, 0, 0);
+
+	if (got < 0)
+		return got;
+	do
+		got = recv(fd, buf, n, flags);
+	while (got < 0 && errno == EINTR);
+	return got < 0 ? -errno : got;
+}
+
+ssize_t sys_send(int fd, const void *buf, size_t n, int flags)
+{
+	ssize_t sent = fault(fd, 0, 0);
+
+	if (sent < 0)
+		return sent;
+	do
+		sent = send(fd, buf, n, flags);
+	while (sent < 0 && errno == EINTR);
+	return sent < 0 ? -errno : sent;
+}
+
+ssize_t sys_sendfile(int fd, int file, off_t *offset, size_t n)
+{
+	ssize_t sent = fault(fd, 0, 0);
+
+	if (sent < 0)
+		return sent;
+	do
+		sent = sendfile(fd, file, offset, n);
+	while (sent < 0 && errno == EINTR);
+	return sent < 0 ? -errno : sent;
+}
+
+ssize_t sys_pread(int file, void *buf, size_t n, off_t at)
+{
+	ssize_t got;
+
+	do
+		got = pread(file, buf, n, at);
+	while (got < 0 && errno == EINTR);
+	return got < 0 ? -errno : got;
+}
+
+off_t sys_position(int file, off_t at)
+{
+	off_t now = lseek(file, 0, SEEK_CUR);
+
+	if (now < 0)
+		return -errno;
+	return at < 0 ? now : at;
+}
+
+void sys_seek(int file, off_t at)
+{
+	lseek(file, at, SEEK_SET);
+}
+
+int sys_tcp_bytes(int fd, uint64_t *received, uint64_t *sent)
+{
+	struct tcp_info info = { 0 };
+	socklen_t len = sizeof(info);
+	int err = sys_getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len);
+
+	*received = info.tcpi_bytes_received;
+	*sent = info.tcpi_bytes_sent - info.tcpi_bytes_retrans;
+	return err;
+}
+
+int sys_shutdown(int fd)
+{
+	return shutdown(fd, SHUT_WR) < 0 ? -errno : 0;
+}
+
+int sys_patience(int fd, int option)
+{
+	struct timeval limit = { 0 };
+	socklen_t len = sizeof(limit);
+	int file_flags = fcntl(fd, F_GETFL);
+
+	if (file_flags < 0 || file_flags & O_NONBLOCK)
+		return 0;
+	if (getsockopt(fd, SOL_SOCKET, option, &limit, &len) < 0 ||
+	    (!limit.tv_sec && !limit.tv_usec))
+		return -1;
+	return limit.tv_sec > 1000000 ? -1 : (int)(limit.tv_sec * 1000 + limit.tv_usec / 1000 + 1);
+}
+
+int sys_poll(int fd, short events, int ms)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+	int n = poll(&p, 1, ms);
+
+	return n < 0 ? -errno : n;
+}
+
+/* Up to size bytes: the count or a negative errno. */
+static ssize_t read_all(int fd, char *data, size_t size)
+{
+	size_t have = 0;
+
+	while (have < size) {
+		ssize_t n = read(fd, data + have, size - have);
+
+		if (n == 0)
+			break;
+		if (n > 0)
+			have += (size_t)n;
+		else if (errno != EINTR)
+			return -errno;
+	}
+	return (ssize_t)have;
+}
+
+static int read_open_file(int fd, char **data, size_t *size)
+{
+	enum { FILE_MAX = 16 << 20 };
+	struct stat st;
+	ssize_t n;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
+	if (st.st_size > FILE_MAX)
+		return -EFBIG;
+	*size = (size_t)st.st_size;
+	*data = OPENSSL_malloc(*size + 1);
+	if (!*data)
+		return -ENOMEM;
+	n = read_all(fd, *data, *size);
+	if (n < 0) {
+		OPENSSL_clear_free(*data, *size);
+		return (int)n;
+	}
+	/* a file that has shrunk meanwhile */
+	memset(*data + n, 0, *size - (size_t)n);
+	return 0;
+}
+
+int sys_read_file(const char *path, char **data, size_t *size)
+{
+	/* O_NONBLOCK: a FIFO must not hold us up */
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	int err;
+
+	if (fd < 0)
+		return -errno;
+	err = read_open_file(fd, data, size);
+	close(fd);
+	return err;
 }
 
 int sys_same_file(int a, int b)

@@ -7,6 +7,7 @@
 #ifndef TLSFD_SYS_H
 #define TLSFD_SYS_H
 
+#include <stdint.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 
@@ -14,9 +15,38 @@
 int sys_setsockopt(int fd, int level, int name, const void *val, socklen_t len);
 int sys_getsockopt(int fd, int level, int name, void *val, socklen_t *len);
 
+/* What a reader met (EBADMSG) stands in sk_err too, and fails every send until somebody
+ * asks for it. */
+void sys_clear_error(int fd);
+
 /* The count or a negative errno. Interrupted calls are made again. */
 ssize_t sys_recvmsg(int fd, struct msghdr *msg, int flags);
 ssize_t sys_sendmsg(int fd, const struct msghdr *msg, int flags);
+ssize_t sys_recv(int fd, void *buf, size_t n, int flags);
+ssize_t sys_send(int fd, const void *buf, size_t n, int flags);
+ssize_t sys_sendfile(int fd, int file, off_t *offset, size_t n);
+ssize_t sys_pread(int file, void *buf, size_t n, off_t at);
+
+/* at or, if that is negative, where the file stands; or a negative errno, -ESPIPE. */
+off_t sys_position(int file, off_t at);
+void sys_seek(int file, off_t at);
+
+/* What TCP has received and sent, each byte once. 0 or a negative errno. */
+int sys_tcp_bytes(int fd, uint64_t *received, uint64_t *sent);
+
+/* SHUT_WR. 0 or a negative errno. */
+int sys_shutdown(int fd);
+
+/* How long a call on fd waits, in milliseconds as poll takes them: 0 where fd doesn't
+ * block. option: SO_RCVTIMEO or SO_SNDTIMEO. */
+int sys_patience(int fd, int option);
+
+/* As poll(2) on one fd: 1, 0 (ms have passed), or a negative errno, -EINTR too. */
+int sys_poll(int fd, short events, int ms);
+
+/* All bytes of a regular file, to be freed by OPENSSL_clear_free(*data, *size): it
+ * may hold a key. 0 or a negative errno; -EFBIG: more than 16 MiB. */
+int sys_read_file(const char *path, char **data, size_t *size);
 
 /* 1: both are the same socket, 0: they are not; or a negative errno. */
 int sys_same_file(int a, int b);
@@ -27,7 +57,7 @@ int sys_may_load_modules(void);
 
 /*
  * The seam: when set, asked before each call above that takes a level and name
- * (0, 0 for recvmsg and sendmsg); a negative answer is the call's result.
+ * (0, 0 for what receives and sends); a negative answer is the call's result.
  */
 extern int (*sys_fault)(int fd, int level, int name);
 

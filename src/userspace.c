@@ -2,79 +2,318 @@
 #include "userspace.h"
 
 #include <errno.h>
-#include <openssl/err.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 
-void userspace_take(struct tlsfd *c, SSL *ssl)
+#include "openssl_side.h"
+#include "sys.h"
+
+/* ---- the BIO under the SSL ---- */
+
+static int bio_fed(struct userspace *u, char *data, int size)
 {
-	SSL_up_ref(ssl);
-	c->ssl = ssl;
-	/* tlsfd_write takes what fits, from any buffer */
-	SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	size_t n = (size_t)size < u->feed_left ? (size_t)size : u->feed_left;
+
+	memcpy(data, u->feed, n);
+	u->feed += n;
+	u->feed_left -= n;
+	return (int)n;
 }
 
-/* errno as OpenSSL left it, of a call that returned ret. */
-static int translate(struct tlsfd *c, enum way way, int ret, int saved_errno)
+static int bio_read(BIO *bio, char *data, int size)
 {
-	switch (SSL_get_error(c->ssl, ret)) {
-	case SSL_ERROR_WANT_READ:
-	case SSL_ERROR_WANT_WRITE:
-		return -EAGAIN;
-	case SSL_ERROR_ZERO_RETURN:
-		c->eof = true;
-		return 0;
-	case SSL_ERROR_SYSCALL:
-		if (saved_errno)
-			return connection_fail(c, way, -saved_errno, strerrordesc_np(saved_errno));
-		return connection_fail(c, way, -ECONNABORTED,
-				       "the peer ended TCP without close_notify");
-	default:
-		break;
+	struct userspace *u = BIO_get_data(bio);
+	ssize_t n;
+
+	BIO_clear_retry_flags(bio);
+	if (!u)
+		return -1;
+	if (u->feed_left)
+		return bio_fed(u, data, size);
+	if (u->messages_in_a_row >= CONTROL_MAX_RECORDS)
+		return -1;
+	n = u->c->kernel[RX] ? -EAGAIN : sys_recv(u->c->fd, data, (size_t)size, MSG_DONTWAIT);
+	if (n > 0) {
+		record_flow_feed(&u->flow[RX], (const uint8_t *)data, (size_t)n);
+		return (int)n;
 	}
-	if (ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
-		return connection_fail(c, way, -ECONNABORTED,
-				       "the peer ended TCP without close_notify");
-	return connection_fail(c, way, -EPROTO, "OpenSSL met an error of the protocol");
+	u->fin = n == 0;
+	u->err = n < 0 && n != -EAGAIN ? (int)n : 0;
+	BIO_set_retry_read(bio); /* so that OpenSSL goes on working for the other direction */
+	return -1;
 }
 
-ssize_t userspace_read(struct tlsfd *c, void *buf, size_t n)
+static int bio_write(BIO *bio, const char *data, int size)
 {
-	size_t got = 0;
-	int ret;
+	struct userspace *u = BIO_get_data(bio);
 
-	ERR_clear_error();
-	errno = 0;
-	ret = SSL_read_ex(c->ssl, buf, n, &got);
-	return ret > 0 ? (ssize_t)got : translate(c, RX, ret, errno);
+	BIO_clear_retry_flags(bio);
+	if (!u)
+		return -1;
+	record_flow_feed(&u->flow[TX], (const uint8_t *)data, (size_t)size);
+	if (!u->c->kernel[TX])
+		outbox_put(&u->out, u->c->fd, data, (size_t)size);
+	return size;
 }
 
-ssize_t userspace_write(struct tlsfd *c, const void *buf, size_t n)
+static long bio_ctrl(BIO *bio, int cmd, long num, void *ptr)
 {
-	size_t sent = 0;
-	int ret;
+	const struct userspace *u = BIO_get_data(bio);
 
-	ERR_clear_error();
-	errno = 0;
-	ret = SSL_write_ex(c->ssl, buf, n, &sent);
-	return ret > 0 ? (ssize_t)sent : translate(c, TX, ret, errno);
+	(void)num;
+	if (cmd == BIO_CTRL_FLUSH)
+		return 1;
+	if (cmd == BIO_CTRL_WPENDING && u)
+		return (long)(u->out.end - u->out.at);
+	if (cmd != BIO_C_GET_FD || !u)
+		return 0;
+	if (ptr)
+		*(int *)ptr = u->c->fd;
+	return u->c->fd;
 }
 
-int userspace_shutdown(struct tlsfd *c)
-{
-	int ret;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static BIO_METHOD *method;
 
-	ERR_clear_error();
-	errno = 0;
-	ret = SSL_shutdown(c->ssl);
-	return ret >= 0 ? 0 : translate(c, TX, ret, errno);
+static void make_method(void)
+{
+	BIO_METHOD *m = BIO_meth_new(BIO_TYPE_SOCKET, "tlsfd connection");
+
+	if (m && BIO_meth_set_read(m, bio_read) && BIO_meth_set_write(m, bio_write) &&
+	    BIO_meth_set_ctrl(m, bio_ctrl))
+		method = m;
+	else
+		BIO_meth_free(m);
+}
+
+static BIO *bio_new(struct userspace *u)
+{
+	BIO *bio = pthread_once(&once, make_method) == 0 && method ? BIO_new(method) : NULL;
+
+	if (bio) {
+		BIO_set_data(bio, u);
+		BIO_set_init(bio, 1);
+	}
+	return bio;
+}
+
+/* ---- what OpenSSL tells of what it meets ---- */
+
+static void skip(struct userspace *u)
+{
+	atomic_fetch_add_explicit(&u->c->control.skipped, 1, memory_order_relaxed);
+}
+
+static void see_alert(struct userspace *u, enum way way, uint8_t level, uint8_t number)
+{
+	struct control *control = &u->c->control;
+
+	if (way == TX)
+		u->alert_made = (uint16_t)(level << 8 | number);
+	else if (control_is_warning(control->tls13, level, number))
+		skip(u);
+	else if (number == ALERT_CLOSE_NOTIFY && (control->tls13 || level == ALERT_WARNING))
+		u->bye = true;
+	else if (control->tls13 || level == ALERT_FATAL)
+		connection_note_alert(u->c, number);
+}
+
+static void see_message(struct userspace *u, const uint8_t *message, size_t n)
+{
+	const uint8_t answer_requested = 1; /* RFC 8446 section 4.6.3 */
+
+	u->messages_in_a_row++;
+	if (message[0] != SSL3_MT_KEY_UPDATE)
+		skip(u);
+	else if (u->c->kernel[TX] && n == 5 && message[4] == answer_requested)
+		u->key_update = true;
+}
+
+static void on_message(int write, int version, int type, const void *data, size_t n, SSL *ssl,
+		       void *arg)
+{
+	struct userspace *u = arg;
+
+	(void)version, (void)ssl;
+	if (type == SSL3_RT_ALERT && n == 2)
+		see_alert(u, write ? TX : RX, ((const uint8_t *)data)[0],
+			  ((const uint8_t *)data)[1]);
+	if (type == SSL3_RT_HANDSHAKE && !write && n)
+		see_message(u, data, n);
+}
+
+/* ---- lifetime ---- */
+
+static void see_earlier_records(struct userspace *u, const SSL *ssl)
+{
+	const struct watch *w = watch_of(ssl);
+
+	for (enum way way = RX; w && way < WAYS; way++)
+		if (!w->way[way].flow.lost)
+			u->flow[way] = w->way[way].flow;
+	u->change_cipher_specs = u->flow[RX].change_cipher_specs;
+}
+
+static void put_on(struct userspace *u, SSL *ssl, BIO *bio)
+{
+	u->before[RX] = SSL_get_rbio(ssl);
+	u->before[TX] = SSL_get_wbio(ssl);
+	BIO_up_ref(u->before[RX]);
+	BIO_up_ref(u->before[TX]);
+	BIO_up_ref(bio);
+	u->bio = bio;
+	watch_follow(ssl, bio);
+	SSL_set_bio(ssl, bio, bio);
+	SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+				  SSL_MODE_AUTO_RETRY);
+	SSL_set_options(ssl, SSL_OP_NO_RENEGOTIATION);
+	SSL_set_msg_callback(ssl, on_message);
+	SSL_set_msg_callback_arg(ssl, u);
+}
+
+int userspace_take(struct tlsfd *c, SSL *ssl)
+{
+	struct userspace *u = calloc(1, sizeof(*u));
+	BIO *bio = u ? bio_new(u) : NULL;
+
+	if (!bio) {
+		free(u);
+		return -ENOMEM;
+	}
+	pthread_mutex_init(&u->lock, NULL);
+	u->c = c;
+	see_earlier_records(u, ssl);
+	put_on(u, ssl, bio);
+	if (c->ssl != ssl) {
+		SSL_up_ref(ssl);
+		c->ssl = ssl;
+	}
+	c->user = u;
+	return 0;
+}
+
+void userspace_free(struct tlsfd *c)
+{
+	struct userspace *u = c->user;
+
+	if (!u)
+		return;
+	/* the SSL may have another owner, who must find nothing of ours */
+	SSL_set_msg_callback(c->ssl, NULL);
+	BIO_set_data(u->bio, NULL);
+	BIO_free(u->bio);
+	if (!c->err[RX]) /* without it the session could not be resumed */
+		SSL_set_shutdown(c->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+	for (enum way way = RX; way < WAYS; way++)
+		BIO_free_all(u->before[way]);
+	outbox_free(&u->out);
+	pthread_mutex_destroy(&u->lock);
+	free(u);
+	c->user = NULL;
+}
+
+/* ---- waiting, outside of OpenSSL ---- */
+
+int userspace_wait(const struct tlsfd *c, enum way way, short events, int flags)
+{
+	int ms = flags & MSG_DONTWAIT ? 0 :
+					sys_patience(c->fd, way == RX ? SO_RCVTIMEO : SO_SNDTIMEO);
+	int n;
+
+	if (ms == 0)
+		return -EAGAIN;
+	do
+		n = sys_poll(c->fd, events, ms);
+	while (n == -EINTR);
+	return n > 0 ? 0 : -EAGAIN;
 }
 
 short userspace_wants(const struct tlsfd *c, enum way way)
 {
-	if (SSL_want_write(c->ssl))
-		return POLLOUT;
-	if (SSL_want_read(c->ssl))
-		return POLLIN;
-	return way == RX ? POLLIN : POLLOUT;
+	struct userspace *u = c->user;
+	short events = POLLOUT;
+
+	if (way == TX)
+		return events;
+	pthread_mutex_lock(&u->lock);
+	if (outbox_is_empty(&u->out))
+		events = 0;
+	pthread_mutex_unlock(&u->lock);
+	return events | POLLIN;
+}
+
+void userspace_count(const struct tlsfd *c, enum way way, uint64_t *records)
+{
+	pthread_mutex_lock(&c->user->lock);
+	*records = c->user->flow[way].records;
+	pthread_mutex_unlock(&c->user->lock);
+}
+
+/* ---- ending ---- */
+
+int userspace_flush(struct tlsfd *c)
+{
+	int err;
+
+	pthread_mutex_lock(&c->user->lock);
+	err = outbox_flush(&c->user->out, c->fd);
+	pthread_mutex_unlock(&c->user->lock);
+	return err;
+}
+
+static int flush_all(struct tlsfd *c, int flags)
+{
+	int err;
+
+	do
+		err = userspace_flush(c);
+	while (err == -EAGAIN && userspace_wait(c, TX, POLLOUT, flags) == 0);
+	return err;
+}
+
+int userspace_shutdown(struct tlsfd *c, int flags)
+{
+	struct userspace *u = c->user;
+	int err;
+
+	if (!u)
+		return -ENOTCONN;
+	pthread_mutex_lock(&u->lock);
+	ERR_clear_error();
+	err = u->closed || SSL_shutdown(c->ssl) >= 0 ? 0 : -EPIPE;
+	u->closed = u->closed || err == 0;
+	pthread_mutex_unlock(&u->lock);
+	return err ? err : flush_all(c, flags);
+}
+
+/*
+ * OpenSSL has no call that sends an alert, but sends one when it reads nonsense: a
+ * type that does not exist, a length that can't be, a record that does not decrypt.
+ * (In TLS 1.2 it decrypts before it looks at the type.)
+ */
+int userspace_alert(struct tlsfd *c, uint16_t alert, int flags)
+{
+	static const uint8_t nonsense[][RECORD_HEADER + 32] = {
+		{ 23, 3, 3, 0, 32 },
+		{ 99, 3, 3, 0, 32 },
+		{ 23, 3, 3, 255, 255 },
+	};
+	struct userspace *u = c->user;
+	uint8_t number = (uint8_t)alert, byte;
+	size_t n;
+
+	if (!u)
+		return 0;
+	pthread_mutex_lock(&u->lock);
+	u->feed = nonsense[number == ALERT_RECORD_OVERFLOW    ? 2 :
+			   number == ALERT_UNEXPECTED_MESSAGE ? 1 :
+								0];
+	u->feed_left = sizeof(nonsense[0]);
+	ERR_clear_error();
+	if (alert >> 8 == ALERT_FATAL)
+		SSL_read_ex(c->ssl, &byte, 1, &n);
+	u->feed_left = 0;
+	pthread_mutex_unlock(&u->lock);
+	return flush_all(c, flags) == -EAGAIN ? -EAGAIN : 0;
 }

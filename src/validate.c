@@ -208,7 +208,7 @@ static bool reading(const struct plan *p)
 static bool writing(const struct plan *p)
 {
 	return SSL_want_write(p->ssl) || SSL_get_key_update_type(p->ssl) != SSL_KEY_UPDATE_NONE ||
-	       (p->watch && p->watch->way[TX].short_write) ||
+	       (p->watch && p->watch->way[TX].short_write) || BIO_wpending(p->bio[TX]) ||
 	       (wanted(p, TX) && !record_flow_at_boundary(&p->watch->way[TX].flow));
 }
 

@@ -19,6 +19,7 @@ struct prepared {
 struct tap {
 	struct watch *watch;
 	BIO_callback_fn_ex before;
+	bool own; /* the BIO is userspace.c's, which knows what has moved */
 };
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -158,8 +159,18 @@ static void follow(struct watched_way *way, const char *data, size_t offered, si
 	way->short_write = taken < offered;
 }
 
-static bool is_closed(const struct watch *w, int oper)
+/* A half-moved connection still needs OpenSSL on it, for the alerts of the other half. */
+static bool in_use(const struct tap *tap)
 {
+	return tap->own && !(tap->watch->way[RX].closed && tap->watch->way[TX].closed);
+}
+
+static bool is_closed(const struct tap *tap, int oper)
+{
+	const struct watch *w = tap->watch;
+
+	if (in_use(tap))
+		return false;
 	switch (oper) {
 	case BIO_CB_READ:
 	case BIO_CB_GETS:
@@ -198,13 +209,13 @@ static long on_bio(BIO *bio, int oper, const char *argp, size_t len, int argi, l
 	if (!tap) /* a copy made by BIO_dup_chain */
 		return ret;
 	w = tap->watch;
-	if (is_closed(w, oper))
+	if (is_closed(tap, oper))
 		return refuse(bio);
 	if (oper == (BIO_CB_READ | BIO_CB_RETURN) && ret > 0)
 		follow(&w->way[RX], argp, *processed, *processed);
 	if (oper == (BIO_CB_WRITE | BIO_CB_RETURN))
 		follow(&w->way[TX], argp, len, ret > 0 ? *processed : 0);
-	if (oper == (BIO_CB_CTRL | BIO_CB_RETURN) && answers_ktls(w, argi))
+	if (oper == (BIO_CB_CTRL | BIO_CB_RETURN) && !in_use(tap) && answers_ktls(w, argi))
 		ret = 1;
 	return tap->before ? tap->before(bio, oper, argp, len, argi, argl, ret, processed) : ret;
 }
@@ -233,6 +244,18 @@ static int look(struct watch *w, BIO *rbio, BIO *wbio)
 	w->way[RX].bio_bytes = bio_count(rbio, RX);
 	w->way[TX].bio_bytes = bio_count(wbio, TX);
 	return err;
+}
+
+void watch_follow(SSL *ssl, BIO *bio)
+{
+	struct watch *w = watch_of(ssl);
+
+	if (!w || tap_bio(w, bio) < 0)
+		return;
+	tap_of(bio)->own = true;
+	/* the difference counts; it may be below zero */
+	for (enum way way = RX; way < WAYS; way++)
+		w->way[way].bio_bytes = bio_count(bio, way) - w->way[way].flow.bytes;
 }
 
 static int watch_replace(SSL *ssl, struct watch *w)

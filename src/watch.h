@@ -51,6 +51,10 @@ int watch_ensure(SSL *ssl);
 /* False: bio has a callback by BIO_set_callback, which can't be chained. */
 bool watch_can_follow(BIO *bio);
 
+/* ssl is about to go on with bio, both ways, in place of the BIOs that were followed.
+ * If that fails, a later handover says that records were not followed. */
+void watch_follow(SSL *ssl, BIO *bio);
+
 /* Is bio the one that w looked at, and did every byte pass by? */
 bool watch_saw_all(const struct watch *w, BIO *bio, enum way way);
 

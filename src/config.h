@@ -1,0 +1,54 @@
+/*
+ * What is wanted of connections: an SSL_CTX for both roles, and what it can't hold.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef TLSFD_CONFIG_H
+#define TLSFD_CONFIG_H
+
+#include <openssl/ssl.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <tlsfd.h>
+
+#include "offer.h"
+
+struct name; /* names.c */
+
+struct tlsfd_config {
+	int refs;
+	pthread_mutex_t lock;  /* of the first use, and of offer's questions */
+	bool frozen;           /* used: nothing below changes, but offer and error (once) */
+	SSL_CTX *ctx;
+	char *error;
+	struct offer offer;
+	enum tlsfd_version min, max;
+	enum tlsfd_kernel kernel;
+	enum tlsfd_client_auth client_auth;
+	bool has_certificate, has_trust;
+	bool no_verify_chain, no_verify_name;
+	bool is_name;          /* other configs refer to it */
+	struct name *names;
+	uint8_t *alpn;         /* as on the wire, RFC 7301 section 3.1; NULL: none */
+	unsigned alpn_size;
+};
+
+/* 0: may be changed; -EINVAL: there is none; -EBUSY: in use. */
+int config_change(struct tlsfd_config *config);
+
+/* The config is about to be used: from now on nothing changes. 0 or a negative
+ * errno with a sentence. */
+int config_use(struct tlsfd_config *config);
+
+/* Notes the sentence, returns err. */
+int config_fail(struct tlsfd_config *config, int err, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* The same; ": " and what OpenSSL says last is added. */
+int config_fail_openssl(struct tlsfd_config *config, const char *what);
+
+/* What a server of this config asks of its clients' certificates, SSL_VERIFY_*. */
+int config_server_verify(const struct tlsfd_config *config);
+
+#endif

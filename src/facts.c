@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+#include "facts.h"
+
+#include <errno.h>
+#include <openssl/objects.h>
+#include <openssl/x509.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "connection.h"
+
+enum { EXPORTER_SIZE = 32 }; /* RFC 9266 section 2 */
+
+struct facts {
+	const char *cipher;    /* OpenSSL's own string, which stays */
+	X509 *own;             /* a server's certificate, shared with the config */
+	uint8_t *chain;        /* the peer's: for each its size (uint32_t) and its DER */
+	size_t chain_size;
+	uint16_t version;
+	bool resumed, has_exporter;
+	uint8_t alpn_size;
+	uint8_t exporter[EXPORTER_SIZE];
+	char names[];          /* ALPN and server name, each with its NUL */
+};
+
+/* ---- the peer's chain ---- */
+
+/* Appends cert behind *at if at isn't NULL; its size in the chain, 0: no memory. */
+static size_t put_certificate(X509 *cert, uint8_t **at)
+{
+	int size = i2d_X509(cert, NULL);
+	uint32_t prefix = (uint32_t)size;
+
+	if (size <= 0)
+		return 0;
+	if (at) {
+		memcpy(*at, &prefix, sizeof(prefix));
+		*at += sizeof(prefix);
+		i2d_X509(cert, at);
+	}
+	return sizeof(prefix) + prefix;
+}
+
+/* OpenSSL leaves the leaf out of the chain that a server sees. */
+static X509 *peer_certificate(SSL *ssl, int i)
+{
+	STACK_OF(X509) *chain = SSL_get_peer_cert_chain(ssl);
+	X509 *leaf = SSL_get0_peer_certificate(ssl);
+
+	if (!SSL_is_server(ssl) || !leaf)
+		return chain && i < sk_X509_num(chain) ? sk_X509_value(chain, i) : NULL;
+	if (i == 0)
+		return leaf;
+	return chain && i <= sk_X509_num(chain) ? sk_X509_value(chain, i - 1) : NULL;
+}
+
+static int take_chain(struct facts *f, SSL *ssl)
+{
+	uint8_t *at;
+	X509 *cert;
+
+	for (int i = 0; (cert = peer_certificate(ssl, i)); i++) {
+		size_t size = put_certificate(cert, NULL);
+
+		if (!size)
+			return -ENOMEM;
+		f->chain_size += size;
+	}
+	if (!f->chain_size)
+		return 0;
+	at = f->chain = malloc(f->chain_size);
+	if (!at)
+		return -ENOMEM;
+	for (int i = 0; (cert = peer_certificate(ssl, i)); i++)
+		put_certificate(cert, &at);
+	return 0;
+}
+
+/* ---- taking ---- */
+
+/* RFC 9266 section 3: in TLS 1.2 only with extended master secret (RFC 7627). */
+static void take_exporter(struct facts *f, SSL *ssl)
+{
+	static const char label[] = "EXPORTER-Channel-Binding";
+
+	f->has_exporter = (f->version == TLSFD_TLS_1_3 || SSL_get_extms_support(ssl) == 1) &&
+			  SSL_export_keying_material(ssl, f->exporter, sizeof(f->exporter), label,
+						     strlen(label), NULL, 0, 0) == 1;
+}
+
+static void take_own(struct facts *f, SSL *ssl)
+{
+	X509 *own = SSL_is_server(ssl) ? SSL_get_certificate(ssl) : NULL;
+
+	if (own && X509_up_ref(own))
+		f->own = own;
+}
+
+static struct facts *facts_new(SSL *ssl, const char *server_name)
+{
+	const unsigned char *alpn;
+	unsigned alpn_size;
+	struct facts *f;
+
+	SSL_get0_alpn_selected(ssl, &alpn, &alpn_size);
+	f = calloc(1, sizeof(*f) + alpn_size + 1 + strlen(server_name) + 1);
+	if (!f)
+		return NULL;
+	f->alpn_size = (uint8_t)alpn_size;
+	if (alpn_size)
+		memcpy(f->names, alpn, alpn_size);
+	memcpy(f->names + alpn_size + 1, server_name, strlen(server_name));
+	return f;
+}
+
+int facts_take(struct facts **facts, SSL *ssl, const char *server_name)
+{
+	struct facts *f;
+	int err;
+
+	if (!SSL_is_init_finished(ssl) || !SSL_get_current_cipher(ssl))
+		return 0;
+	if (!server_name)
+		server_name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+	f = facts_new(ssl, server_name ? server_name : "");
+	if (!f)
+		return -ENOMEM;
+	f->version = (uint16_t)SSL_version(ssl);
+	f->cipher = SSL_CIPHER_standard_name(SSL_get_current_cipher(ssl));
+	f->resumed = SSL_session_reused(ssl);
+	take_exporter(f, ssl);
+	take_own(f, ssl);
+	err = take_chain(f, ssl);
+	if (err)
+		facts_free(f);
+	else
+		*facts = f;
+	return err;
+}
+
+void facts_free(struct facts *f)
+{
+	if (!f)
+		return;
+	X509_free(f->own);
+	free(f->chain);
+	OPENSSL_cleanse(f->exporter, sizeof(f->exporter));
+	free(f);
+}
+
+/* ---- telling ---- */
+
+const struct tlsfd_report *tlsfd_report(const struct tlsfd *c)
+{
+	return c->open ? &c->report : NULL;
+}
+
+enum tlsfd_version tlsfd_version(const struct tlsfd *c)
+{
+	return c->facts ? c->facts->version : 0;
+}
+
+const char *tlsfd_cipher(const struct tlsfd *c)
+{
+	return c->facts ? c->facts->cipher : NULL;
+}
+
+const char *tlsfd_alpn(const struct tlsfd *c)
+{
+	return c->facts ? c->facts->names : "";
+}
+
+const char *tlsfd_server_name(const struct tlsfd *c)
+{
+	return c->facts ? c->facts->names + c->facts->alpn_size + 1 : "";
+}
+
+bool tlsfd_resumed(const struct tlsfd *c)
+{
+	return c->facts && c->facts->resumed;
+}
+
+int tlsfd_peer_certificate(const struct tlsfd *c, unsigned i, const uint8_t **der, size_t *size)
+{
+	const struct facts *f = c->facts;
+	uint32_t prefix;
+
+	for (size_t at = 0; f && at < f->chain_size; at += prefix) {
+		memcpy(&prefix, f->chain + at, sizeof(prefix));
+		at += sizeof(prefix);
+		if (i-- == 0) {
+			*der = f->chain + at;
+			*size = prefix;
+			return 0;
+		}
+	}
+	return -ENOENT;
+}
+
+/* ---- channel bindings ---- */
+
+/* The hash of the certificate's signature, for MD5 and SHA-1 SHA-256 (RFC 5929
+ * section 4.1); NULL: the signature has none of its own, and no binding. */
+static const EVP_MD *end_point_digest(X509 *cert)
+{
+	int nid;
+
+	if (!X509_get_signature_info(cert, &nid, NULL, NULL, NULL) || nid == NID_undef)
+		return NULL;
+	return nid == NID_md5 || nid == NID_sha1 ? EVP_sha256() : EVP_get_digestbynid(nid);
+}
+
+static ssize_t end_point(X509 *cert, uint8_t *buf, size_t size)
+{
+	const EVP_MD *md = cert ? end_point_digest(cert) : NULL;
+	unsigned n;
+
+	if (!md)
+		return -ENODATA;
+	if (size < (size_t)EVP_MD_get_size(md))
+		return -ENOBUFS;
+	return X509_digest(cert, md, buf, &n) ? (ssize_t)n : -ENOMEM;
+}
+
+static ssize_t end_point_of(const struct tlsfd *c, uint8_t *buf, size_t size)
+{
+	const uint8_t *der;
+	size_t der_size;
+	ssize_t n;
+	X509 *cert;
+
+	if (!c->control.client)
+		return end_point(c->facts->own, buf, size);
+	if (tlsfd_peer_certificate(c, 0, &der, &der_size) < 0)
+		return -ENODATA;
+	cert = d2i_X509(NULL, &der, (long)der_size);
+	n = end_point(cert, buf, size);
+	X509_free(cert);
+	return n;
+}
+
+ssize_t tlsfd_channel_binding(const struct tlsfd *c, enum tlsfd_binding type, uint8_t *buf,
+			      size_t size)
+{
+	const struct facts *f = c->facts;
+
+	if (!f)
+		return -ENODATA;
+	if (type == TLSFD_TLS_SERVER_END_POINT)
+		return end_point_of(c, buf, size);
+	if (type != TLSFD_TLS_EXPORTER || !f->has_exporter)
+		return -ENODATA;
+	if (size < sizeof(f->exporter))
+		return -ENOBUFS;
+	memcpy(buf, f->exporter, sizeof(f->exporter));
+	return sizeof(f->exporter);
+}

@@ -1,0 +1,20 @@
+/*
+ * What stays known of a handshake when OpenSSL has gone.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef TLSFD_FACTS_H
+#define TLSFD_FACTS_H
+
+#include <openssl/ssl.h>
+
+struct facts;
+
+/*
+ * The facts of ssl; *facts stays NULL if its handshake is not finished. server_name:
+ * what the client asked for, NULL: as OpenSSL knows it. 0 or -ENOMEM.
+ */
+int facts_take(struct facts **facts, SSL *ssl, const char *server_name);
+void facts_free(struct facts *facts);
+
+#endif

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+#include "reading.h"
+
+#include <errno.h>
+#include <limits.h>
+
+#include "ending.h"
+#include "sys.h"
+#include "userspace.h"
+
+static int truncated(struct tlsfd *c)
+{
+	return connection_fail(c, RX, -ECONNABORTED, "the peer ended TCP without close_notify");
+}
+
+static int fail_read(struct tlsfd *c, int err)
+{
+	switch (err) {
+	case -EAGAIN:
+		return err;
+	case -EBADMSG:
+		return ending_abort(c, err, ALERT_BAD_RECORD_MAC, "a record did not decrypt");
+	case -EMSGSIZE:
+		return ending_abort(c, err, ALERT_RECORD_OVERFLOW,
+				    "the peer sent a record that is too long");
+	case -EINVAL:
+		return ending_abort(c, err,
+				    c->control.tls13 ? ALERT_DECODE_ERROR : ALERT_PROTOCOL_VERSION,
+				    "the peer sent something that is no TLS record");
+	case -EKEYEXPIRED:
+		return ending_abort(c, err, ALERT_INTERNAL_ERROR,
+				    "the peer changed its keys (KeyUpdate)");
+	case -EPIPE: /* how TCP calls a reset that came after the peer's FIN */
+		err = -ECONNRESET;
+		break;
+	}
+	connection_fail(c, TX, -EPIPE, NULL);
+	gate_shut(&c->gate); /* or sends would "succeed" for ever */
+	return connection_fail_tcp(c, RX, err);
+}
+
+/* ---- records that are not data ---- */
+
+/* 0: go on, or the end of file (c->eof); else the error. */
+static int obey(struct tlsfd *c, enum control_verdict verdict)
+{
+	switch (verdict) {
+	case CONTROL_GO_ON:
+		if (c->control.asked_renegotiation)
+			ending_refuse_renegotiation(c);
+		c->control.asked_renegotiation = false;
+		return 0;
+	case CONTROL_END:
+		c->eof = true;
+		return 0;
+	case CONTROL_ALERT:
+		connection_note_alert(c, c->control.alert);
+		return ending_abort(c, -EPROTO, ALERT_NONE, "the peer sent a fatal alert");
+	case CONTROL_KEY_UPDATE:
+		return fail_read(c, -EKEYEXPIRED);
+	case CONTROL_WRONG:
+		break;
+	}
+	return ending_abort(c, -EPROTO, c->control.alert,
+			    "the peer sent a record that has no place here");
+}
+
+static int record_type(struct msghdr *msg)
+{
+	const struct cmsghdr *cmsg = CMSG_FIRSTHDR(msg);
+
+	if (!cmsg || cmsg->cmsg_level != SOL_TLS || cmsg->cmsg_type != TLS_GET_RECORD_TYPE)
+		return -1;
+	return *CMSG_DATA(cmsg);
+}
+
+/* One recvmsg: what came to iov, and the type of its record; -1 when none came. */
+static ssize_t receive_typed(int fd, const struct iovec *iov, int flags, int *type, bool *whole)
+{
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(1)];
+	} control;
+	struct msghdr msg = {
+		.msg_iov = (struct iovec *)iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	ssize_t got = sys_recvmsg(fd, &msg, flags);
+
+	*type = got < 0 ? -1 : record_type(&msg);
+	*whole = got >= 0 && msg.msg_flags & MSG_EOR;
+	return got;
+}
+
+/* Takes (a part of) the next record: 0 if it was no data, else as tlsfd_read; the end
+ * of file is in c->eof. */
+static ssize_t take_typed(struct tlsfd *c, const struct iovec *iov, int flags)
+{
+	bool whole;
+	int type;
+	ssize_t got = receive_typed(c->fd, iov, flags, &type, &whole);
+
+	if (got < 0)
+		return fail_read(c, (int)got);
+	if (type < 0)
+		return truncated(c);
+	if (type == RECORD_DATA)
+		return got ? got : obey(c, control_empty_data(&c->control));
+	/* an empty record is whole, though the kernel may not say so */
+	return obey(c, control_take(&c->control, (uint8_t)type, iov->iov_base, (size_t)got,
+				    whole || got == 0));
+}
+
+/* ---- data ---- */
+
+/* recv(2) takes data only: it leaves any other record where it is and says EIO
+ * (net/tls/tls_sw.c: tls_record_content_type). This spares the data path recvmsg. */
+static ssize_t receive_data(const struct tlsfd *c, const struct iovec *iov, int count, int flags)
+{
+	struct msghdr msg = { .msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count };
+
+	if (count == 1)
+		return sys_recv(c->fd, iov->iov_base, iov->iov_len, flags);
+	return sys_recvmsg(c->fd, &msg, flags);
+}
+
+/* got: what receive_data said, when it is not simply data. */
+static ssize_t read_on(struct tlsfd *c, const struct iovec *iov, int count, int flags, ssize_t got)
+{
+	const struct iovec *first = iov;
+	int err;
+
+	while (first->iov_len == 0)
+		first++;
+	/* 0 can be an empty data record with another one behind it */
+	while (got == -EIO || got == 0) {
+		got = take_typed(c, first, flags);
+		if (got || c->eof)
+			break;
+		got = receive_data(c, iov, count, flags);
+	}
+	if (c->eof || c->err[RX])
+		return c->eof ? 0 : c->err[RX];
+	if (got < 0)
+		return fail_read(c, (int)got);
+	err = c->control.unsettled ? obey(c, control_data(&c->control)) : 0;
+	return err ? err : got;
+}
+
+static ssize_t ended(const struct tlsfd *c)
+{
+	return atomic_load_explicit(&c->err[RX], memory_order_relaxed);
+}
+
+ssize_t tlsfd_read(struct tlsfd *c, void *buf, size_t n)
+{
+	struct iovec iov = { buf, n };
+	ssize_t got = ended(c);
+
+	if (got || n == 0 || c->eof)
+		return got;
+	if (!c->kernel[RX])
+		return userspace_read(c, &iov, 1, 0);
+	got = sys_recv(c->fd, buf, n, 0);
+	if (got > 0 && !c->control.unsettled)
+		return got;
+	return read_on(c, &iov, 1, 0, got);
+}
+
+static bool has_room(const struct iovec *iov, int count)
+{
+	while (count && iov->iov_len == 0)
+		iov++, count--;
+	return count;
+}
+
+ssize_t reading_take(struct tlsfd *c, const struct iovec *iov, int count, int flags)
+{
+	ssize_t got = ended(c);
+
+	if (got || c->eof || !has_room(iov, count))
+		return got;
+	if (!c->kernel[RX])
+		return userspace_read(c, iov, count, flags);
+	got = receive_data(c, iov, count, flags);
+	if (got > 0 && !c->control.unsettled)
+		return got;
+	return read_on(c, iov, count, flags, got);
+}
+
+ssize_t tlsfd_readv(struct tlsfd *c, const struct iovec *iov, int count)
+{
+	return count < 0 || count > IOV_MAX ? -EINVAL : reading_take(c, iov, count, 0);
+}
+
+/* ---- for those who read the fd themselves ---- */
+
+/* The next record, untouched: 1 data, 0 another, or an error as tlsfd_read. */
+static int peek(struct tlsfd *c)
+{
+	uint8_t byte;
+	struct iovec iov = { &byte, 1 };
+	bool whole;
+	int type;
+	ssize_t got = receive_typed(c->fd, &iov, MSG_PEEK | MSG_DONTWAIT, &type, &whole);
+
+	if (got < 0)
+		return fail_read(c, (int)got);
+	if (type < 0)
+		return truncated(c);
+	return type == RECORD_DATA && got > 0;
+}
+
+int tlsfd_attend(struct tlsfd *c)
+{
+	uint8_t buf[512];
+	struct iovec iov = { buf, sizeof(buf) };
+	int next;
+
+	if (!c->kernel[RX])
+		return -EXDEV;
+	for (;;) {
+		if (c->err[RX] || c->eof)
+			return c->err[RX];
+		next = peek(c);
+		if (next < 0)
+			return next;
+		if (next) {
+			next = c->control.unsettled ? obey(c, control_data(&c->control)) : 0;
+			return next ? next : 1;
+		}
+		next = (int)take_typed(c, &iov, MSG_DONTWAIT);
+		if (next < 0)
+			return next;
+	}
+}

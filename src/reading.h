@@ -1,0 +1,14 @@
+/*
+ * What the peer sends: data to the caller, the rest to control.c.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef TLSFD_READING_H
+#define TLSFD_READING_H
+
+#include "connection.h"
+
+/* As tlsfd_readv, with the flags of recv(2). */
+ssize_t reading_take(struct tlsfd *c, const struct iovec *iov, int count, int flags);
+
+#endif

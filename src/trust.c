@@ -1,0 +1,138 @@
+/*
+ * Whom to trust, and what was revoked.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/x509_vfy.h>
+
+#include "pem.h"
+
+/* ---- authorities ---- */
+
+/* What fails here is memory: OpenSSL takes any certificate, also a second time. */
+static int trust(struct tlsfd_config *config, STACK_OF(X509) *certs)
+{
+	X509_STORE *store = SSL_CTX_get_cert_store(config->ctx);
+
+	for (int i = 0; i < sk_X509_num(certs); i++) {
+		X509 *cert = sk_X509_value(certs, i);
+
+		/* the names go to clients that are asked for a certificate */
+		if (!X509_STORE_add_cert(store, cert) ||
+		    !SSL_CTX_add_client_CA(config->ctx, cert))
+			return config_fail_openssl(config, "trust");
+	}
+	config->has_trust = true;
+	return 0;
+}
+
+static int set_ca(struct tlsfd_config *config, struct pem *pem)
+{
+	STACK_OF(X509) *certs;
+	int err = pem_certificates(pem, &certs);
+
+	if (err)
+		return err;
+	err = trust(config, certs);
+	sk_X509_pop_free(certs, X509_free);
+	return err;
+}
+
+/* ---- revocation lists ---- */
+
+static int collect_crls(struct pem *pem, STACK_OF(X509_CRL) *crls)
+{
+	X509_CRL *crl;
+	int n;
+
+	while ((n = pem_next_crl(pem, &crl)) > 0)
+		if (!sk_X509_CRL_push(crls, crl)) {
+			X509_CRL_free(crl);
+			return -ENOMEM;
+		}
+	if (n == 0 && sk_X509_CRL_num(crls) == 0)
+		return config_fail(pem->config, -EINVAL, "%s: no revocation list in it", pem->name);
+	return n;
+}
+
+/* The flags are the store's, and so go with it where SNI switches contexts. */
+static int use_crls(struct tlsfd_config *config, STACK_OF(X509_CRL) *crls)
+{
+	X509_STORE *store = SSL_CTX_get_cert_store(config->ctx);
+
+	for (int i = 0; i < sk_X509_CRL_num(crls); i++)
+		if (!X509_STORE_add_crl(store, sk_X509_CRL_value(crls, i)))
+			return config_fail_openssl(config, "revocation list");
+	if (!X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL))
+		return config_fail_openssl(config, "revocation list");
+	return 0;
+}
+
+static int set_crl(struct tlsfd_config *config, struct pem *pem)
+{
+	STACK_OF(X509_CRL) *crls = sk_X509_CRL_new_null();
+	int err;
+
+	if (!crls)
+		return -ENOMEM;
+	err = collect_crls(pem, crls);
+	if (!err)
+		err = use_crls(config, crls);
+	sk_X509_CRL_pop_free(crls, X509_CRL_free);
+	return err;
+}
+
+/* ---- from where they come ---- */
+
+typedef int (*use_fn)(struct tlsfd_config *config, struct pem *pem);
+
+static int from_file(struct tlsfd_config *config, const char *path, use_fn use)
+{
+	struct pem pem;
+	int err = config_change(config);
+
+	if (!err)
+		err = pem_open_file(&pem, config, path);
+	if (err)
+		return err;
+	err = use(config, &pem);
+	pem_close(&pem);
+	return err;
+}
+
+static int from_mem(struct tlsfd_config *config, const char *what, const void *data, size_t size,
+		    use_fn use)
+{
+	struct pem pem;
+	int err = config_change(config);
+
+	if (!err)
+		err = pem_open_mem(&pem, config, what, data, size);
+	if (err)
+		return err;
+	err = use(config, &pem);
+	pem_close(&pem);
+	return err;
+}
+
+int tlsfd_config_set_ca_file(struct tlsfd_config *config, const char *path)
+{
+	return from_file(config, path, set_ca);
+}
+
+int tlsfd_config_set_ca_mem(struct tlsfd_config *config, const void *data, size_t size)
+{
+	return from_mem(config, "trust", data, size, set_ca);
+}
+
+int tlsfd_config_set_crl_file(struct tlsfd_config *config, const char *path)
+{
+	return from_file(config, path, set_crl);
+}
+
+int tlsfd_config_set_crl_mem(struct tlsfd_config *config, const void *data, size_t size)
+{
+	return from_mem(config, "revocation list", data, size, set_crl);
+}

@@ -1,0 +1,38 @@
+/*
+ * A connection under test against a raw peer, its directions in the kernel or not.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef PLACE_H
+#define PLACE_H
+
+#include <tlsfd.h>
+
+#include "raw_peer.h"
+
+/* Where the records of the end under test are made. */
+enum place { KERNEL, USERSPACE, RX_KERNEL, TX_KERNEL, PLACES };
+
+extern const char *const place_names[PLACES];
+
+struct tested {
+	struct raw_peer peer;
+	int fd;
+	struct tlsfd *c;
+};
+
+/* ssl (freed) goes to its place; skips as below. */
+struct tlsfd *place_put(SSL *ssl, int fd, enum place place);
+
+/* Connects; skips the test where the kernel has no TLS and place needs it. */
+void place_connect(struct tested *t, const struct raw_variant *v, enum place place);
+void place_close(struct tested *t);
+
+/* Blocking, with a time limit for reading. */
+void place_block(struct tested *t);
+
+/* tlsfd_read and tlsfd_write on a non-blocking fd, waiting up to 5 s as tlsfd_wants says. */
+ssize_t patient_read(struct tested *t, void *buf, size_t n);
+ssize_t patient_write(struct tested *t, const void *buf, size_t n);
+
+#endif

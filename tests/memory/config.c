@@ -1,0 +1,281 @@
+/*
+ * The setters of struct tlsfd_config, good and bad, and what a config needs to be used.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "meet.h"
+
+static int make(void **state)
+{
+	(void)state;
+	pki_make();
+	return 0;
+}
+
+static int drop(void **state)
+{
+	(void)state;
+	pki_free();
+	return 0;
+}
+
+static struct tlsfd_config *fresh(void)
+{
+	struct tlsfd_config *config;
+
+	assert_int_equal(tlsfd_config_new(&config), 0);
+	assert_null(tlsfd_config_error(config));
+	return config;
+}
+
+/* ---- lists ---- */
+
+static int set_ciphers(struct tlsfd_config *config, const char *list)
+{
+	return tlsfd_config_set_ciphers(config, list);
+}
+
+static int set_groups(struct tlsfd_config *config, const char *list)
+{
+	return tlsfd_config_set_groups(config, list);
+}
+
+static int set_alpn(struct tlsfd_config *config, const char *list)
+{
+	return tlsfd_config_set_alpn(config, list);
+}
+
+static const struct list_case {
+	int (*set)(struct tlsfd_config *config, const char *list);
+	const char *list;
+	int want;
+	const char *says;
+} list_cases[] = {
+	{ set_ciphers, "TLS_AES_256_GCM_SHA384", 0, NULL },
+	{ set_ciphers, "ECDHE-RSA-AES128-GCM-SHA256", 0, NULL },
+	{ set_ciphers, "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256:TLS_AES_128_GCM_SHA256", 0, NULL },
+	{ set_ciphers, "TLS_AES_128_CCM_8_SHA256", 0, NULL },
+	{ set_ciphers, "TLS_NO_SUCH_CIPHER", -EINVAL, "no \"TLS_NO_SUCH_CIPHER\"" },
+	{ set_ciphers, "TLS_AES_128_GCM_SHA256:", -EINVAL, "no \"\"" },
+	{ set_ciphers, "HIGH", -EINVAL, "no \"HIGH\"" },
+	{ set_ciphers, "", -EINVAL, "no \"\"" },
+	{ set_ciphers, NULL, -EINVAL, NULL },
+	{ set_groups, "X25519:P-256", 0, NULL },
+	{ set_groups, "P-384", 0, NULL },
+	{ set_groups, "P-999", -EINVAL, "P-999" },
+	{ set_groups, NULL, -EINVAL, "groups" },
+	{ set_alpn, "h2,http/1.1", 0, NULL },
+	{ set_alpn, "h2,,http/1.1", -EINVAL, "alpn" },
+	{ set_alpn, ",h2", -EINVAL, "alpn" },
+	{ set_alpn, "h2,", -EINVAL, "alpn" },
+	{ set_alpn, "", -EINVAL, "alpn" },
+	{ set_alpn, NULL, -EINVAL, "alpn" },
+};
+
+static void test_lists(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < LENGTH(list_cases); i++) {
+		const struct list_case *l = &list_cases[i];
+		struct tlsfd_config *config = fresh();
+		int got = l->set(config, l->list);
+
+		if (got != l->want)
+			fail_msg("\"%s\": %d, want %d", l->list, got, l->want);
+		if (l->says)
+			assert_says(tlsfd_config_error(config), l->says);
+		tlsfd_config_free(config);
+	}
+}
+
+static void test_long_name_of_protocol(void **state)
+{
+	struct tlsfd_config *config = fresh();
+	char name[257];
+
+	(void)state;
+	memset(name, 'a', sizeof(name));
+	name[256] = 0;
+	assert_int_equal(tlsfd_config_set_alpn(config, name), -EINVAL);
+	name[255] = 0;
+	assert_int_equal(tlsfd_config_set_alpn(config, name), 0);
+	tlsfd_config_free(config);
+}
+
+/* ---- values ---- */
+
+static void test_values(void **state)
+{
+	struct tlsfd_config *config = fresh();
+
+	(void)state;
+	assert_int_equal(tlsfd_config_set_versions(config, TLSFD_TLS_1_2, TLSFD_TLS_1_2), 0);
+	assert_int_equal(tlsfd_config_set_versions(config, TLSFD_TLS_1_3, TLSFD_TLS_1_2), -EINVAL);
+	assert_int_equal(tlsfd_config_set_versions(config, 0x0301, TLSFD_TLS_1_3), -EINVAL);
+	assert_says(tlsfd_config_error(config), "0x0301");
+	assert_int_equal(tlsfd_config_set_client_auth(config, TLSFD_CLIENT_AUTH_REQUIRED), 0);
+	assert_int_equal(tlsfd_config_set_client_auth(config, 7), -EINVAL);
+	assert_int_equal(tlsfd_config_set_kernel(config, TLSFD_KERNEL_NEVER), 0);
+	assert_int_equal(tlsfd_config_set_kernel(config, 7), -EINVAL);
+	assert_int_equal(tlsfd_config_set_tickets(config, 0), 0);
+	assert_int_equal(tlsfd_config_set_tickets(config, 8), 0);
+	assert_int_equal(tlsfd_config_set_session_cache(config, 0), 0);
+	assert_int_equal(tlsfd_config_set_session_cache(config, 100), 0);
+	tlsfd_config_free(config);
+}
+
+static void test_no_config(void **state)
+{
+	struct tlsfd *c = (struct tlsfd *)&c;
+	int fd[2];
+
+	(void)state;
+	assert_int_equal(tlsfd_config_new(NULL), -EINVAL);
+	assert_int_equal(tlsfd_config_set_alpn(NULL, "h2"), -EINVAL);
+	assert_null(tlsfd_config_error(NULL));
+	tlsfd_config_free(NULL);
+	tcp_pair(fd);
+	assert_int_equal(tlsfd_accept(NULL, NULL, fd[0]), -EINVAL);
+	assert_int_equal(tlsfd_accept(&c, NULL, fd[0]), -EINVAL);
+	assert_int_equal(tlsfd_connect(&c, NULL, fd[0], "localhost"), -EINVAL);
+	close(fd[0]);
+	close(fd[1]);
+}
+
+static void test_versions_without_cipher(void **state)
+{
+	struct tlsfd_config *config = config_of(&pki.good);
+	struct tlsfd *c;
+	int fd[2];
+
+	(void)state;
+	tcp_pair(fd);
+	assert_int_equal(tlsfd_config_set_ciphers(config, "ECDHE-RSA-AES128-GCM-SHA256"), 0);
+	assert_int_equal(tlsfd_config_set_versions(config, TLSFD_TLS_1_3, TLSFD_TLS_1_3), 0);
+	assert_int_equal(tlsfd_accept(&c, config, fd[0]), -EINVAL);
+	assert_null(c);
+	assert_says(tlsfd_config_error(config), "no cipher of the list");
+	/* not in use: it can be mended */
+	assert_int_equal(tlsfd_config_set_versions(config, TLSFD_TLS_1_2, TLSFD_TLS_1_3), 0);
+	assert_int_equal(tlsfd_accept(&c, config, fd[0]), 0);
+	tlsfd_free(c);
+	tlsfd_config_free(config);
+	close(fd[0]);
+	close(fd[1]);
+}
+
+static void test_start(void **state)
+{
+	struct tlsfd_config *config = config_of(NULL);
+	struct tlsfd *c = NULL;
+	int fd[2], pipes[2];
+
+	(void)state;
+	tcp_pair(fd);
+	assert_int_equal(pipe(pipes), 0);
+	assert_int_equal(tlsfd_accept(&c, config, fd[0]), -EINVAL);
+	assert_says(tlsfd_config_error(config), "a server needs a certificate");
+	assert_int_equal(tlsfd_connect(&c, config, fd[0], NULL), -EINVAL);
+	assert_says(tlsfd_config_error(config), "name is needed");
+	assert_int_equal(tlsfd_connect(&c, config, fd[0], ""), -EINVAL);
+	assert_int_equal(tlsfd_connect(&c, config, pipes[0], "localhost"), -ENOTSOCK);
+	assert_int_equal(tlsfd_connect(&c, config, -1, "localhost"), -EBADF);
+	assert_null(c);
+	for (int i = 0; i < 2; i++) {
+		close(fd[i]);
+		close(pipes[i]);
+	}
+	tlsfd_config_free(config);
+}
+
+static void test_frozen(void **state)
+{
+	struct tlsfd_config *config = config_of(&pki.good), *other = config_of(&pki.good);
+	struct tlsfd *c, *unnamed;
+	int fd[2];
+
+	(void)state;
+	tcp_pair(fd);
+	assert_int_equal(tlsfd_accept(&c, config, fd[0]), 0);
+	assert_int_equal(tlsfd_config_set_alpn(config, "h2"), -EBUSY);
+	assert_int_equal(tlsfd_config_set_groups(config, "P-256"), -EBUSY);
+	assert_int_equal(tlsfd_config_set_ciphers(config, "TLS_AES_128_GCM_SHA256"), -EBUSY);
+	assert_int_equal(tlsfd_config_set_versions(config, TLSFD_TLS_1_2, TLSFD_TLS_1_3), -EBUSY);
+	assert_int_equal(tlsfd_config_set_tickets(config, 1), -EBUSY);
+	assert_int_equal(tlsfd_config_set_session_cache(config, 1), -EBUSY);
+	assert_int_equal(tlsfd_config_set_kernel(config, TLSFD_KERNEL_NEVER), -EBUSY);
+	assert_int_equal(tlsfd_config_set_client_auth(config, TLSFD_CLIENT_AUTH_NONE), -EBUSY);
+	assert_int_equal(tlsfd_config_add_name(config, "a.test", other), -EBUSY);
+	assert_int_equal(tlsfd_config_set_ca_mem(config, "", 0), -EBUSY);
+	assert_int_equal(tlsfd_config_set_ca_file(config, ""), -EBUSY);
+	assert_int_equal(tlsfd_config_set_crl_mem(config, "", 0), -EBUSY);
+	assert_int_equal(tlsfd_config_set_crl_file(config, ""), -EBUSY);
+	assert_int_equal(tlsfd_config_set_certificate_mem(config, "", 0, "", 0), -EBUSY);
+	assert_int_equal(tlsfd_config_set_certificate_file(config, "", ""), -EBUSY);
+	/* what can't fail does nothing */
+	tlsfd_config_insecure_no_verify_name(config);
+	assert_int_equal(tlsfd_connect(&unnamed, config, fd[1], NULL), -EINVAL);
+	/* the connection has a reference of its own */
+	tlsfd_config_free(config);
+	tlsfd_free(c);
+	tlsfd_config_free(other);
+	close(fd[0]);
+	close(fd[1]);
+}
+
+static void test_names(void **state)
+{
+	struct tlsfd_config *config = config_of(&pki.good), *other = config_of(&pki.good),
+			    *bare = config_of(NULL);
+
+	(void)state;
+	assert_int_equal(tlsfd_config_add_name(config, "a.test", other), 0);
+	assert_int_equal(tlsfd_config_add_name(config, "*.a.test", other), 0);
+	assert_int_equal(tlsfd_config_add_name(config, "A.test", other), -EEXIST);
+	assert_int_equal(tlsfd_config_add_name(config, "b..test", other), -EINVAL);
+	assert_int_equal(tlsfd_config_add_name(config, "*", other), -EINVAL);
+	assert_int_equal(tlsfd_config_add_name(config, "a.*.test", other), -EINVAL);
+	assert_int_equal(tlsfd_config_add_name(config, "", other), -EINVAL);
+	assert_int_equal(tlsfd_config_add_name(config, NULL, other), -EINVAL);
+	assert_int_equal(tlsfd_config_add_name(config, "c.test", NULL), -EINVAL);
+	assert_int_equal(tlsfd_config_add_name(config, "c.test", config), -EINVAL);
+	assert_int_equal(tlsfd_config_add_name(other, "c.test", config), -EINVAL);
+	assert_int_equal(tlsfd_config_add_name(config, "c.test", bare), -EINVAL);
+	assert_says(tlsfd_config_error(config), "no certificate");
+	tlsfd_config_free(config);
+	tlsfd_config_free(other);
+	tlsfd_config_free(bare);
+}
+
+static void test_references(void **state)
+{
+	struct tlsfd_config *config = fresh();
+
+	(void)state;
+	assert_ptr_equal(tlsfd_config_ref(config), config);
+	tlsfd_config_free(config);
+	assert_int_equal(tlsfd_config_set_alpn(config, "h2"), 0);
+	tlsfd_config_free(config);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_lists),
+		cmocka_unit_test(test_long_name_of_protocol),
+		cmocka_unit_test(test_values),
+		cmocka_unit_test(test_no_config),
+		cmocka_unit_test(test_versions_without_cipher),
+		cmocka_unit_test(test_start),
+		cmocka_unit_test(test_frozen),
+		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_references),
+	};
+
+	setenv("CMOCKA_MESSAGE_OUTPUT", "TAP", 0); /* the numbers differ between cmocka 1 and 2 */
+	return cmocka_run_group_tests(tests, make, drop);
+}

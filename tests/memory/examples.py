@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The EXAMPLES of the man pages of <tlsfd.h>: they compile without a warning, and the
+client and the server talk to each other. TAP on stdout.
+
+usage: examples.py [BUILD_DIR]      default: $TLSFD_BUILD"""
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+PAGES = ["tlsfd_config.3", "tlsfd_connect.3"]
+
+
+def blocks(page):
+    """The literal displays of a page that are C files."""
+    text = (SOURCE / "man" / page).read_text()
+    for block in re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed", text, re.S | re.M):
+        if block.startswith("#"):
+            yield block.replace("\\e", "\\")
+
+
+def compile_block(block, build, out):
+    source = out.with_suffix(".c")
+    source.write_text(block)
+    command = [os.environ.get("CC", "cc"), "-std=gnu11", "-Wall", "-Wextra", "-Werror",
+               f"-I{SOURCE}/include", str(source)]
+    if "main(" in block:
+        command += ["-o", str(out), f"{build}/src/libtlsfd.a", "-lssl", "-lcrypto", "-pthread"]
+    else:
+        command += ["-c", "-o", str(out.with_suffix(".o"))]
+    subprocess.run(command, check=True)
+
+
+def certificate(folder):
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost", "-addext",
+                    "subjectAltName=IP:127.0.0.1", "-days", "1", "-keyout", f"{folder}/key.pem",
+                    "-out", f"{folder}/cert.pem"], check=True, stderr=subprocess.DEVNULL)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return str(s.getsockname()[1])
+
+
+def talk(folder, client, server):
+    certificate(folder)
+    port = free_port()
+    serving = subprocess.Popen([server, port, f"{folder}/cert.pem", f"{folder}/key.pem"])
+    try:
+        for _ in range(100):
+            with socket.socket() as s:
+                if s.connect_ex(("127.0.0.1", int(port))) == 0:
+                    break
+            time.sleep(0.05)
+        for _ in range(3):
+            got = subprocess.run([client, "127.0.0.1", port, f"{folder}/cert.pem"], check=True,
+                                 timeout=20, capture_output=True)
+            if got.stdout != b"hello\n":
+                raise ValueError(got.stdout)
+    finally:
+        serving.terminate()
+        serving.wait()
+
+
+def main(build):
+    number, failed, programs = 0, 0, {}
+
+    def test(name, run, *args):
+        nonlocal number, failed
+        number += 1
+        try:
+            run(*args)
+            print(f"ok {number} - {name}", flush=True)
+        except Exception as e:  # a test that fails, whatever the reason
+            failed += 1
+            print(f"not ok {number} - {name}\n# {e!r}", flush=True)
+
+    with tempfile.TemporaryDirectory() as folder:
+        for page in PAGES:
+            for i, block in enumerate(blocks(page)):
+                out = pathlib.Path(folder) / f"{page}-{i}".replace(".", "-")
+                test(f"{page} example {i + 1} compiles", compile_block, block, build, out)
+                usage = re.search(r'usage: (\w+)', block)
+                if usage:
+                    programs[usage[1]] = str(out)
+        test("client and server talk", talk, folder, programs["client"], programs["server"])
+    print(f"1..{number}")
+    return failed > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else os.environ["TLSFD_BUILD"]))

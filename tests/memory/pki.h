@@ -1,0 +1,32 @@
+/*
+ * A small world of certificates, made once per process, as PEM text.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef PKI_H
+#define PKI_H
+
+#include <openssl/ssl.h>
+#include <stddef.h>
+
+struct identity {
+	EVP_PKEY *key;
+	X509 *cert;
+	char *cert_pem, *key_pem;
+};
+
+/* Leaves are for localhost, *.wild.test, 127.0.0.1 and ::1, unless said. */
+extern struct pki {
+	struct identity ca, other_ca;
+	struct identity good, rsa, expired, revoked, foreign, elsewhere, client;
+	char *crl_pem;     /* of ca: `revoked` is on it */
+	char *old_crl_pem; /* of ca, out of date */
+} pki;
+
+void pki_make(void);
+void pki_free(void);
+
+/* Gives an OpenSSL context the certificate and key of id. */
+void pki_use(SSL_CTX *ctx, const struct identity *id);
+
+#endif

@@ -1,0 +1,222 @@
+/*
+ * Where the records are made after the handshake: as asked, as the kernel takes them.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <stdlib.h>
+#include <errno.h>
+
+#include "meet.h"
+#include "attach.h"
+#include "ktls.h"
+#include "sys.h"
+
+static int make(void **state)
+{
+	(void)state;
+	pki_make();
+	return 0;
+}
+
+static int drop(void **state)
+{
+	(void)state;
+	pki_free();
+	return 0;
+}
+
+/* ---- where the records are made ---- */
+
+static void check_kernel(enum tlsfd_kernel kernel, const char *cipher, int want)
+{
+	struct tlsfd_config *config = config_of(&pki.good);
+	struct meeting m;
+
+	assert_int_equal(tlsfd_config_set_kernel(config, kernel), 0);
+	assert_int_equal(tlsfd_config_set_ciphers(config, cipher), 0);
+	{
+		SSL_CTX *peer = peer_context(NULL);
+
+		if (SSL_CTX_set_ciphersuites(peer, cipher) != 1)
+			SSL_CTX_set_cipher_list(peer, cipher);
+		meet(&m, config, true, peer, NULL);
+	}
+	assert_int_equal(m.err, want);
+	if (want) {
+		assert_non_null(tlsfd_error(m.c));
+		assert_int_equal(tlsfd_write(m.c, "x", 1), want);
+	} else {
+		meet_talk(&m);
+	}
+	if (!want && kernel == TLSFD_KERNEL_NEVER) {
+		assert_false(tlsfd_kernel(m.c, TLSFD_RX) || tlsfd_kernel(m.c, TLSFD_TX));
+		assert_int_equal(tlsfd_report_why(tlsfd_report(m.c), TLSFD_TX),
+				 TLSFD_WHY_NOT_ASKED);
+		assert_int_equal(attach_has_ulp(m.fd[0]), 0);
+	}
+	meet_close(&m);
+}
+
+static void test_kernel(void **state)
+{
+	static const char good[] = "TLS_AES_128_GCM_SHA256", refused[] = "ECDHE-ECDSA-AES256-CCM";
+
+	(void)state;
+	check_kernel(TLSFD_KERNEL_PREFER, good, 0);
+	check_kernel(TLSFD_KERNEL_PREFER, refused, 0);
+	check_kernel(TLSFD_KERNEL_NEVER, good, 0);
+	check_kernel(TLSFD_KERNEL_REQUIRE, good, kernel_has_tls() ? 0 : -ENOENT);
+	check_kernel(TLSFD_KERNEL_REQUIRE, refused, -EOPNOTSUPP);
+}
+
+/* ---- what the kernel takes is what is offered ---- */
+
+static int asked, refused_at;
+
+static int refuse_one(int fd, int level, int name)
+{
+	(void)fd;
+	return level == SOL_TLS && name == TLS_RX && asked++ == refused_at ? -EINVAL : 0;
+}
+
+static int refuse_all(int fd, int level, int name)
+{
+	(void)fd;
+	return level == SOL_TLS && name == TLS_RX ? -EINVAL : 0;
+}
+
+static int refuse_ulp(int fd, int level, int name)
+{
+	(void)fd;
+	return level == IPPROTO_TCP && name == TCP_ULP ? -EPERM : 0;
+}
+
+/* A client that has nothing but AES-128-GCM; fault: while the kernel is asked. */
+static void check_offer(int (*fault)(int fd, int level, int name), int want)
+{
+	struct tlsfd_config *config = config_of(&pki.good);
+	SSL_CTX *peer = peer_context(NULL);
+	struct meeting m;
+
+	SSL_CTX_set_ciphersuites(peer, "TLS_AES_128_GCM_SHA256");
+	SSL_CTX_set_min_proto_version(peer, TLS1_3_VERSION);
+	asked = 0;
+	sys_fault = fault;
+	meet_open(&m, config, true, peer, NULL);
+	sys_fault = NULL;
+	meet_shake(&m);
+	assert_int_equal(m.err, want);
+	if (!want)
+		meet_talk(&m);
+	meet_close(&m);
+	SSL_CTX_free(peer);
+	tlsfd_config_free(config);
+}
+
+static void test_offer(void **state)
+{
+	(void)state;
+	check_offer(NULL, 0);
+	/* the first question is TLS 1.3 with AES-128-GCM */
+	refused_at = 0;
+	check_offer(refuse_one, kernel_has_tls() ? -EPROTO : 0);
+	refused_at = 1;
+	check_offer(refuse_one, 0);
+	/* a kernel that takes none, or was not asked, changes nothing */
+	check_offer(refuse_all, 0);
+	check_offer(refuse_ulp, 0);
+}
+
+/* ---- one direction only ---- */
+
+static int refuse_tx(int fd, int level, int name)
+{
+	(void)fd;
+	return level == SOL_TLS && name == TLS_TX ? -EINVAL : 0;
+}
+
+static int refuse_rx(int fd, int level, int name)
+{
+	(void)fd;
+	return level == SOL_TLS && name == TLS_RX ? -EINVAL : 0;
+}
+
+static void check_refused_way(int (*fault)(int fd, int level, int name), enum tlsfd_kernel kernel,
+			      bool rx_moves)
+{
+	struct tlsfd_config *config = config_of(&pki.good);
+	SSL_CTX *peer = peer_context(NULL);
+	struct meeting m;
+
+	assert_int_equal(tlsfd_config_set_kernel(config, kernel), 0);
+	meet_open(&m, config, true, peer, NULL);
+	sys_fault = fault;
+	meet_shake(&m);
+	sys_fault = NULL;
+	assert_false(tlsfd_kernel(m.c, TLSFD_TX));
+	assert_int_equal(tlsfd_kernel(m.c, TLSFD_RX), rx_moves && kernel_has_tls());
+	if (kernel == TLSFD_KERNEL_REQUIRE) {
+		assert_int_equal(m.err, kernel_has_tls() ? -EOPNOTSUPP : -ENOENT);
+		assert_string_equal(tlsfd_error(m.c), tlsfd_report_sentence(tlsfd_report(m.c)));
+	} else {
+		assert_int_equal(m.err, 0);
+		assert_null(tlsfd_error(m.c));
+		meet_talk(&m);
+	}
+	meet_close(&m);
+	SSL_CTX_free(peer);
+	tlsfd_config_free(config);
+}
+
+static void test_refused_way(void **state)
+{
+	(void)state;
+	for (int kernel = TLSFD_KERNEL_PREFER; kernel <= TLSFD_KERNEL_REQUIRE; kernel++) {
+		check_refused_way(refuse_tx, kernel, true);
+		check_refused_way(refuse_rx, kernel, false);
+	}
+}
+
+/* ---- data on the heels of the handshake ---- */
+
+static void test_early_bytes(void **state)
+{
+	static const enum tlsfd_kernel kernels[] = { TLSFD_KERNEL_PREFER, TLSFD_KERNEL_NEVER };
+
+	(void)state;
+	for (size_t i = 0; i < 8; i++) {
+		bool server = i & 1;
+		struct tlsfd_config *config = config_of(server ? &pki.good : NULL);
+		SSL_CTX *peer = peer_context(server ? NULL : &pki.good);
+		struct meeting m;
+		char buf[5];
+
+		SSL_CTX_set_max_proto_version(peer, i & 2 ? TLS1_2_VERSION : TLS1_3_VERSION);
+		assert_int_equal(tlsfd_config_set_kernel(config, kernels[i / 4]), 0);
+		meet_open(&m, config, server, peer, "localhost");
+		m.early = "early";
+		meet_shake(&m);
+		assert_int_equal(m.err, 0);
+		if (kernels[i / 4] == TLSFD_KERNEL_PREFER)
+			assert_int_equal(tlsfd_kernel(m.c, TLSFD_RX), kernel_has_tls());
+		assert_int_equal(tlsfd_read(m.c, buf, sizeof(buf)), sizeof(buf));
+		assert_memory_equal(buf, "early", sizeof(buf));
+		meet_talk(&m);
+		meet_close(&m);
+		SSL_CTX_free(peer);
+		tlsfd_config_free(config);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_kernel),
+		cmocka_unit_test(test_offer),
+		cmocka_unit_test(test_refused_way),
+		cmocka_unit_test(test_early_bytes),
+	};
+
+	setenv("CMOCKA_MESSAGE_OUTPUT", "TAP", 0); /* the numbers differ between cmocka 1 and 2 */
+	return cmocka_run_group_tests(tests, make, drop);
+}
