@@ -9,11 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "alpn.h"
-#include "failure.h"
-#include "names.h"
-#include "pem.h"
-#include "watch.h"
 
 /* ---- the object ---- */
 
@@ -40,11 +35,7 @@ static int set_up(SSL_CTX *ctx)
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
 	/* a chain is what was given, not what the trust store can add */
 	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
-	SSL_CTX_set_default_passwd_cb(ctx, pem_no_password);
-	SSL_CTX_set_info_callback(ctx, failure_note_alert);
-	alpn_serve(ctx);
-	names_serve(ctx);
-	return set_session_id_context(ctx) ? watch_context(ctx) : -ENOMEM;
+	return set_session_id_context(ctx) ? 0 : -ENOMEM;
 }
 
 int tlsfd_config_new(struct tlsfd_config **config)
@@ -76,11 +67,22 @@ struct tlsfd_config *tlsfd_config_ref(struct tlsfd_config *config)
 	return config;
 }
 
+static void free_names(struct name *names)
+{
+	while (names) {
+		struct name *next = names->next;
+
+		tlsfd_config_free(names->config);
+		free(names);
+		names = next;
+	}
+}
+
 void tlsfd_config_free(struct tlsfd_config *config)
 {
 	if (!config || __atomic_sub_fetch(&config->refs, 1, __ATOMIC_ACQ_REL))
 		return;
-	names_free(config->names);
+	free_names(config->names);
 	SSL_CTX_free(config->ctx);
 	pthread_mutex_destroy(&config->lock);
 	free(config->alpn);
@@ -136,55 +138,11 @@ int config_fail_openssl(struct tlsfd_config *config, const char *what)
 			   reason ? reason : "OpenSSL does not say why");
 }
 
-/* ---- use ---- */
-
 int config_change(struct tlsfd_config *config)
 {
 	if (!config)
 		return -EINVAL;
 	return __atomic_load_n(&config->frozen, __ATOMIC_ACQUIRE) ? -EBUSY : 0;
-}
-
-/* Versions without a cipher are not offered. */
-static int settle_versions(struct tlsfd_config *config)
-{
-	int min = config->offer.tls12 ? (int)config->min : TLS1_3_VERSION;
-	int max = config->offer.tls13 ? (int)config->max : TLS1_2_VERSION;
-
-	if (min > max)
-		return config_fail(config, -EINVAL, "versions: no cipher of the list fits them");
-	if (SSL_CTX_set_min_proto_version(config->ctx, min) != 1 ||
-	    SSL_CTX_set_max_proto_version(config->ctx, max) != 1)
-		return config_fail_openssl(config, "versions");
-	return 0;
-}
-
-static int settle(struct tlsfd_config *config)
-{
-	int err = offer_settle(config);
-
-	if (!err)
-		err = settle_versions(config);
-	if (!err && !config->has_trust && SSL_CTX_set_default_verify_paths(config->ctx) != 1)
-		err = config_fail_openssl(config, "the system's trust store");
-	if (!err)
-		err = names_settle(config);
-	return err;
-}
-
-int config_use(struct tlsfd_config *config)
-{
-	int err = 0;
-
-	if (__atomic_load_n(&config->frozen, __ATOMIC_ACQUIRE))
-		return 0;
-	pthread_mutex_lock(&config->lock);
-	if (!config->frozen)
-		err = settle(config);
-	if (!err)
-		__atomic_store_n(&config->frozen, true, __ATOMIC_RELEASE);
-	pthread_mutex_unlock(&config->lock);
-	return err;
 }
 
 int config_server_verify(const struct tlsfd_config *config)

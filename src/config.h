@@ -12,9 +12,22 @@
 #include <stdint.h>
 #include <tlsfd.h>
 
-#include "offer.h"
+/* Which ciphers; see offer.c. */
+struct offer {
+	bool given;            /* by tlsfd_config_set_ciphers */
+	bool tls12, tls13;     /* has ciphers of this version */
+	uint64_t in_ctx;       /* the default suites that the SSL_CTX has, a bit for each */
+	uint64_t taken;        /* and those that the kernel takes by its last answer */
+	bool ask_again;        /* it said no to some */
+	int64_t asked_at;      /* CLOCK_MONOTONIC, seconds */
+};
 
-struct name; /* names.c */
+/* One of a server; see names.c. */
+struct name {
+	struct name *next;
+	struct tlsfd_config *config;
+	char text[]; /* "www.example.org" or "*.example.org" */
+};
 
 struct tlsfd_config {
 	int refs;
@@ -36,10 +49,6 @@ struct tlsfd_config {
 
 /* 0: may be changed; -EINVAL: there is none; -EBUSY: in use. */
 int config_change(struct tlsfd_config *config);
-
-/* The config is about to be used: from now on nothing changes. 0 or a negative
- * errno with a sentence. */
-int config_use(struct tlsfd_config *config);
 
 /* Notes the sentence, returns err. */
 int config_fail(struct tlsfd_config *config, int err, const char *format, ...)

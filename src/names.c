@@ -11,24 +11,7 @@
 
 enum { NAME_MAX_SIZE = 255 };
 
-struct name {
-	struct name *next;
-	struct tlsfd_config *config;
-	char text[]; /* "www.example.org" or "*.example.org" */
-};
-
 /* ---- the table ---- */
-
-void names_free(struct name *names)
-{
-	while (names) {
-		struct name *next = names->next;
-
-		tlsfd_config_free(names->config);
-		free(names);
-		names = next;
-	}
-}
 
 /* Labels of letters, digits, '-' and '_' with dots between; the first may be "*". */
 static bool is_name(const char *text)
@@ -84,19 +67,6 @@ int tlsfd_config_add_name(struct tlsfd_config *config, const char *name,
 	n->next = config->names;
 	config->names = n;
 	return 0;
-}
-
-int names_settle(struct tlsfd_config *config)
-{
-	int err = 0;
-
-	for (struct name *n = config->names; n && !err; n = n->next) {
-		err = config_use(n->config);
-		if (err)
-			config_fail(config, err, "for name \"%s\": %s", n->text,
-				    tlsfd_config_error(n->config));
-	}
-	return err;
 }
 
 static const struct name *find(const struct name *names, const char *text)

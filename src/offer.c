@@ -10,7 +10,6 @@
 #include <time.h>
 
 #include "cipher.h"
-#include "config.h"
 #include "probe.h"
 
 enum { ASK_AGAIN_SECONDS = 60, LIST_MAX = 1024 };

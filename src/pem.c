@@ -9,7 +9,8 @@
 
 #include "sys.h"
 
-int pem_no_password(char *buf, int size, int writing, void *arg)
+/* Never asks at the terminal. */
+static int no_password(char *buf, int size, int writing, void *arg)
 {
 	(void)buf, (void)size, (void)writing, (void)arg;
 	return -1;
@@ -98,7 +99,7 @@ int pem_next_certificate(struct pem *pem, X509 **cert)
 {
 	size_t left = BIO_pending(pem->bio);
 
-	*cert = PEM_read_bio_X509(pem->bio, NULL, pem_no_password, NULL);
+	*cert = PEM_read_bio_X509(pem->bio, NULL, no_password, NULL);
 	return outcome(pem, *cert, left);
 }
 
@@ -106,7 +107,7 @@ int pem_next_crl(struct pem *pem, X509_CRL **crl)
 {
 	size_t left = BIO_pending(pem->bio);
 
-	*crl = PEM_read_bio_X509_CRL(pem->bio, NULL, pem_no_password, NULL);
+	*crl = PEM_read_bio_X509_CRL(pem->bio, NULL, no_password, NULL);
 	return outcome(pem, *crl, left);
 }
 
@@ -117,7 +118,7 @@ int pem_next_key(struct pem *pem, EVP_PKEY **key)
 	*key = NULL;
 	if (!mentions(pem, "PRIVATE KEY-----"))
 		return 0;
-	*key = PEM_read_bio_PrivateKey(pem->bio, NULL, pem_no_password, NULL);
+	*key = PEM_read_bio_PrivateKey(pem->bio, NULL, no_password, NULL);
 	if (!*key && mentions(pem, "ENCRYPTED"))
 		return config_fail(pem->config, -EINVAL,
 				   "%s: the key is encrypted; give it without a password",

@@ -35,7 +35,4 @@ int pem_next_key(struct pem *pem, EVP_PKEY **key);
 /* All certificates, at least one. 0 or a negative errno with a sentence. */
 int pem_certificates(struct pem *pem, STACK_OF(X509) **certs);
 
-/* A password callback that never asks at the terminal. */
-int pem_no_password(char *buf, int size, int writing, void *arg);
-
 #endif

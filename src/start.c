@@ -18,6 +18,8 @@
 #include "facts.h"
 #include "failure.h"
 #include "handover.h"
+#include "offer.h"
+#include "settle.h"
 #include "sys.h"
 
 enum { BOTH = TLSFD_RX | TLSFD_TX };
@@ -59,7 +61,7 @@ static int start(struct tlsfd **conn, struct tlsfd_config *config, int fd)
 	int err = check_socket(config, fd);
 
 	if (!err)
-		err = config_use(config);
+		err = settle(config);
 	if (err)
 		return err;
 	c = calloc(1, sizeof(*c));

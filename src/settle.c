@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+#include "settle.h"
+
+#include <errno.h>
+
+#include "alpn.h"
+#include "failure.h"
+#include "names.h"
+#include "offer.h"
+#include "watch.h"
+
+/* Versions without a cipher are not offered. */
+static int settle_versions(struct tlsfd_config *config)
+{
+	int min = config->offer.tls12 ? (int)config->min : TLS1_3_VERSION;
+	int max = config->offer.tls13 ? (int)config->max : TLS1_2_VERSION;
+
+	if (min > max)
+		return config_fail(config, -EINVAL, "versions: no cipher of the list fits them");
+	if (SSL_CTX_set_min_proto_version(config->ctx, min) != 1 ||
+	    SSL_CTX_set_max_proto_version(config->ctx, max) != 1)
+		return config_fail_openssl(config, "versions");
+	return 0;
+}
+
+static int settle_names(struct tlsfd_config *config)
+{
+	int err = 0;
+
+	for (struct name *n = config->names; n && !err; n = n->next) {
+		err = settle(n->config);
+		if (err)
+			config_fail(config, err, "for name \"%s\": %s", n->text,
+				    tlsfd_config_error(n->config));
+	}
+	return err;
+}
+
+static int set_callbacks(SSL_CTX *ctx)
+{
+	alpn_serve(ctx);
+	names_serve(ctx);
+	SSL_CTX_set_info_callback(ctx, failure_note_alert);
+	return watch_context(ctx); /* calls the one that it finds */
+}
+
+static int settle_all(struct tlsfd_config *config)
+{
+	int err = offer_settle(config);
+
+	if (!err)
+		err = settle_versions(config);
+	if (!err && !config->has_trust && SSL_CTX_set_default_verify_paths(config->ctx) != 1)
+		err = config_fail_openssl(config, "the system's trust store");
+	if (!err)
+		err = settle_names(config);
+	if (!err && set_callbacks(config->ctx) < 0)
+		err = config_fail(config, -ENOMEM, "memory is short");
+	return err;
+}
+
+int settle(struct tlsfd_config *config)
+{
+	int err = 0;
+
+	if (__atomic_load_n(&config->frozen, __ATOMIC_ACQUIRE))
+		return 0;
+	pthread_mutex_lock(&config->lock);
+	if (!config->frozen)
+		err = settle_all(config);
+	if (!err)
+		__atomic_store_n(&config->frozen, true, __ATOMIC_RELEASE);
+	pthread_mutex_unlock(&config->lock);
+	return err;
+}
