@@ -49,7 +49,7 @@ TLSFD_CHECKED int tlsfd_config_set_certificate_mem(struct tlsfd_config *, const 
 						   size_t chain_size, const void *key,
 						   size_t key_size);
 
-/* Whom to trust; the system's store unless one of these is called. */
+/* Whom to trust; a client without: the system's store. */
 TLSFD_CHECKED int tlsfd_config_set_ca_file(struct tlsfd_config *, const char *path);
 TLSFD_CHECKED int tlsfd_config_set_ca_mem(struct tlsfd_config *, const void *pem, size_t size);
 /* Revocation lists; with one, every certificate of a chain must be covered. */
@@ -72,7 +72,7 @@ TLSFD_CHECKED int tlsfd_config_set_alpn(struct tlsfd_config *, const char *proto
 
 enum tlsfd_client_auth { TLSFD_CLIENT_AUTH_NONE, TLSFD_CLIENT_AUTH_OPTIONAL, TLSFD_CLIENT_AUTH_REQUIRED };
 
-/* What a server asks of clients; default: nothing. */
+/* What a server asks of clients; default: nothing. Needs authorities of its own. */
 TLSFD_CHECKED int tlsfd_config_set_client_auth(struct tlsfd_config *, enum tlsfd_client_auth);
 /* Certificate by server name: connections whose SNI matches name ("*.example.org" too)
  * use that config's certificate, trust and client authentication. Keeps a reference. */

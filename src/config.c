@@ -145,6 +145,15 @@ int config_change(struct tlsfd_config *config)
 	return __atomic_load_n(&config->frozen, __ATOMIC_ACQUIRE) ? -EBUSY : 0;
 }
 
+/* An authority of the system's store would let everybody in. */
+int config_check_client_auth(struct tlsfd_config *config)
+{
+	if (config->client_auth == TLSFD_CLIENT_AUTH_NONE || config->has_trust)
+		return 0;
+	return config_fail(config, -EINVAL, "client auth: no authority is set whose clients "
+			   "are to be trusted");
+}
+
 int config_server_verify(const struct tlsfd_config *config)
 {
 	switch (config->client_auth) {

@@ -57,6 +57,10 @@ int config_fail(struct tlsfd_config *config, int err, const char *format, ...)
 /* The same; ": " and what OpenSSL says last is added. */
 int config_fail_openssl(struct tlsfd_config *config, const char *what);
 
+/* Does it say whom a server trusts, if it asks for certificates? 0, or -EINVAL with
+ * a sentence. */
+int config_check_client_auth(struct tlsfd_config *config);
+
 /* What a server of this config asks of its clients' certificates, SSL_VERIFY_*. */
 int config_server_verify(const struct tlsfd_config *config);
 

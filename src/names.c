@@ -32,7 +32,7 @@ static bool is_name(const char *text)
 
 /* One level is enough, and makes circles of references impossible. */
 static int check(struct tlsfd_config *config, const char *name,
-		 const struct tlsfd_config *for_name)
+		 struct tlsfd_config *for_name)
 {
 	if (!name || !for_name || !is_name(name))
 		return config_fail(config, -EINVAL, "name: \"%.64s\" is no name of a server",
@@ -42,6 +42,9 @@ static int check(struct tlsfd_config *config, const char *name,
 	if (!for_name->has_certificate)
 		return config_fail(config, -EINVAL,
 				   "name: the config for \"%s\" has no certificate", name);
+	if (config_check_client_auth(for_name) < 0)
+		return config_fail(config, -EINVAL, "name: the config for \"%s\": %s", name,
+				   tlsfd_config_error(for_name));
 	for (const struct name *n = config->names; n; n = n->next)
 		if (strcasecmp(n->text, name) == 0)
 			return config_fail(config, -EEXIST, "name: \"%s\" is there already", name);

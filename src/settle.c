@@ -28,7 +28,9 @@ static int settle_names(struct tlsfd_config *config)
 	int err = 0;
 
 	for (struct name *n = config->names; n && !err; n = n->next) {
-		err = settle(n->config);
+		err = config_check_client_auth(n->config);
+		if (!err)
+			err = settle(n->config);
 		if (err)
 			config_fail(config, err, "for name \"%s\": %s", n->text,
 				    tlsfd_config_error(n->config));

@@ -89,7 +89,9 @@ int tlsfd_accept(struct tlsfd **conn, struct tlsfd_config *config, int fd)
 	*conn = NULL;
 	if (!config->has_certificate && !config->names)
 		return config_fail(config, -EINVAL, "accept: a server needs a certificate");
-	err = start(conn, config, fd);
+	err = config_check_client_auth(config);
+	if (!err)
+		err = start(conn, config, fd);
 	if (err)
 		return err;
 	SSL_set_verify((*conn)->ssl, config_server_verify(config), NULL);

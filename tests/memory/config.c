@@ -32,6 +32,13 @@ static struct tlsfd_config *fresh(void)
 	return config;
 }
 
+static void use(struct tlsfd_config *config, const struct identity *id)
+{
+	assert_int_equal(tlsfd_config_set_certificate_mem(config, id->cert_pem,
+							  strlen(id->cert_pem), id->key_pem,
+							  strlen(id->key_pem)), 0);
+}
+
 /* ---- lists ---- */
 
 static int set_ciphers(struct tlsfd_config *config, const char *list)
@@ -192,6 +199,60 @@ static void test_start(void **state)
 	tlsfd_config_free(config);
 }
 
+/* Who is to be trusted must be said where clients are asked for certificates. */
+static void test_client_auth_without_trust(void **state)
+{
+	enum tlsfd_client_auth auth;
+	int fd[2];
+
+	(void)state;
+	tcp_pair(fd);
+	for (auth = TLSFD_CLIENT_AUTH_OPTIONAL; auth <= TLSFD_CLIENT_AUTH_REQUIRED; auth++) {
+		struct tlsfd_config *config = fresh(), *top = config_of(&pki.good);
+		struct tlsfd *c;
+
+		use(config, &pki.good);
+		assert_int_equal(tlsfd_config_set_client_auth(config, auth), 0);
+		assert_int_equal(tlsfd_accept(&c, config, fd[0]), -EINVAL);
+		assert_null(c);
+		assert_says(tlsfd_config_error(config), "client auth: no authority");
+		assert_int_equal(tlsfd_config_add_name(top, "a.test", config), -EINVAL);
+		assert_says(tlsfd_config_error(top), "\"a.test\": client auth: no authority");
+		/* a client isn't concerned */
+		assert_int_equal(tlsfd_connect(&c, config, fd[0], "localhost"), 0);
+		tlsfd_free(c);
+		assert_int_equal(tlsfd_accept(&c, config, fd[0]), -EINVAL);
+		tlsfd_config_free(config);
+		tlsfd_config_free(top);
+	}
+	close(fd[0]);
+	close(fd[1]);
+}
+
+/* The config for a name is looked at again when it is used. */
+static void test_client_auth_added_to_name(void **state)
+{
+	struct tlsfd_config *config = config_of(&pki.good), *other = fresh();
+	struct tlsfd *c;
+	int fd[2];
+
+	(void)state;
+	tcp_pair(fd);
+	use(other, &pki.good);
+	assert_int_equal(tlsfd_config_add_name(config, "a.test", other), 0);
+	assert_int_equal(tlsfd_config_set_client_auth(other, TLSFD_CLIENT_AUTH_REQUIRED), 0);
+	assert_int_equal(tlsfd_accept(&c, config, fd[0]), -EINVAL);
+	assert_says(tlsfd_config_error(config), "\"a.test\": client auth: no authority");
+	assert_int_equal(tlsfd_config_set_ca_mem(other, pki.ca.cert_pem, strlen(pki.ca.cert_pem)),
+			 0);
+	assert_int_equal(tlsfd_accept(&c, config, fd[0]), 0);
+	tlsfd_free(c);
+	tlsfd_config_free(config);
+	tlsfd_config_free(other);
+	close(fd[0]);
+	close(fd[1]);
+}
+
 static void test_frozen(void **state)
 {
 	struct tlsfd_config *config = config_of(&pki.good), *other = config_of(&pki.good);
@@ -271,6 +332,8 @@ int main(void)
 		cmocka_unit_test(test_no_config),
 		cmocka_unit_test(test_versions_without_cipher),
 		cmocka_unit_test(test_start),
+		cmocka_unit_test(test_client_auth_without_trust),
+		cmocka_unit_test(test_client_auth_added_to_name),
 		cmocka_unit_test(test_frozen),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_references),
