@@ -75,7 +75,8 @@ enum tlsfd_client_auth { TLSFD_CLIENT_AUTH_NONE, TLSFD_CLIENT_AUTH_OPTIONAL, TLS
 /* What a server asks of clients; default: nothing. Needs authorities of its own. */
 TLSFD_CHECKED int tlsfd_config_set_client_auth(struct tlsfd_config *, enum tlsfd_client_auth);
 /* Certificate by server name: connections whose SNI matches name ("*.example.org" too)
- * use that config's certificate, trust and client authentication. Keeps a reference. */
+ * use that config's certificate, trust, client authentication and ALPN; -EINVAL if anything
+ * else was set on it. Keeps a reference. */
 TLSFD_CHECKED int tlsfd_config_add_name(struct tlsfd_config *, const char *name,
 					struct tlsfd_config *for_name);
 /* Session tickets that a TLS 1.3 server sends (default 2; 0: none), and sessions that

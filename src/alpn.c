@@ -67,6 +67,8 @@ static int choose(SSL *ssl, const unsigned char **out, unsigned char *out_size,
 	const struct tlsfd_config *config = c ? c->config : NULL;
 
 	(void)arg;
+	if (config && c->for_name && c->for_name->alpn)
+		config = c->for_name;
 	if (!config || !config->alpn)
 		return SSL_TLSEXT_ERR_NOACK;
 	if (SSL_select_next_proto((unsigned char **)out, out_size, config->alpn,

@@ -14,7 +14,7 @@
 int alpn_offer(const struct tlsfd_config *config, SSL *ssl);
 
 /* On every context that a connection of a server can come to: it is the config of the
- * connection that says what is chosen. */
+ * connection that says what is chosen, or the one for the name if it has protocols. */
 void alpn_serve(SSL_CTX *ctx);
 
 #endif

@@ -154,6 +154,16 @@ int config_check_client_auth(struct tlsfd_config *config)
 			   "are to be trusted");
 }
 
+int config_change_common(struct tlsfd_config *config, const char *what)
+{
+	int err = config_change(config);
+
+	if (!err && config->is_name)
+		err = config_fail(config, -EINVAL, "%s: a config for a name can't have its own",
+				  what);
+	return err;
+}
+
 int config_server_verify(const struct tlsfd_config *config)
 {
 	switch (config->client_auth) {
@@ -176,7 +186,7 @@ static bool is_version(enum tlsfd_version version)
 int tlsfd_config_set_versions(struct tlsfd_config *config, enum tlsfd_version min,
 			      enum tlsfd_version max)
 {
-	int err = config_change(config);
+	int err = config_change_common(config, "versions");
 
 	if (err)
 		return err;
@@ -185,18 +195,20 @@ int tlsfd_config_set_versions(struct tlsfd_config *config, enum tlsfd_version mi
 				   "TLS 1.2 and TLS 1.3", (unsigned)min, (unsigned)max);
 	config->min = min;
 	config->max = max;
+	config->common = "versions";
 	return 0;
 }
 
 int tlsfd_config_set_groups(struct tlsfd_config *config, const char *list)
 {
-	int err = config_change(config);
+	int err = config_change_common(config, "groups");
 
 	if (err)
 		return err;
 	if (!list || SSL_CTX_set1_groups_list(config->ctx, list) != 1)
 		return config_fail(config, -EINVAL, "groups: OpenSSL does not take \"%s\"",
 				   list ? list : "");
+	config->common = "groups";
 	return 0;
 }
 
@@ -214,19 +226,20 @@ int tlsfd_config_set_client_auth(struct tlsfd_config *config, enum tlsfd_client_
 
 int tlsfd_config_set_kernel(struct tlsfd_config *config, enum tlsfd_kernel kernel)
 {
-	int err = config_change(config);
+	int err = config_change_common(config, "kernel");
 
 	if (err)
 		return err;
 	if ((unsigned)kernel > TLSFD_KERNEL_NEVER)
 		return config_fail(config, -EINVAL, "kernel: no such choice");
 	config->kernel = kernel;
+	config->common = "kernel";
 	return 0;
 }
 
 int tlsfd_config_set_tickets(struct tlsfd_config *config, unsigned count)
 {
-	int err = config_change(config);
+	int err = config_change_common(config, "tickets");
 
 	if (err)
 		return err;
@@ -237,12 +250,13 @@ int tlsfd_config_set_tickets(struct tlsfd_config *config, unsigned count)
 		SSL_CTX_clear_options(config->ctx, SSL_OP_NO_TICKET);
 	else
 		SSL_CTX_set_options(config->ctx, SSL_OP_NO_TICKET);
+	config->common = "tickets";
 	return 0;
 }
 
 int tlsfd_config_set_session_cache(struct tlsfd_config *config, unsigned sessions)
 {
-	int err = config_change(config);
+	int err = config_change_common(config, "session cache");
 
 	if (err)
 		return err;
@@ -251,6 +265,7 @@ int tlsfd_config_set_session_cache(struct tlsfd_config *config, unsigned session
 	/* 0 would be without limit */
 	if (sessions)
 		SSL_CTX_sess_set_cache_size(config->ctx, sessions);
+	config->common = "session cache";
 	return 0;
 }
 

@@ -42,6 +42,7 @@ struct tlsfd_config {
 	bool has_certificate, has_trust;
 	bool no_verify_chain, no_verify_name;
 	bool is_name;          /* other configs refer to it */
+	const char *common;    /* a setting that was made and is not a name's; NULL: none */
 	struct name *names;
 	uint8_t *alpn;         /* as on the wire, RFC 7301 section 3.1; NULL: none */
 	unsigned alpn_size;
@@ -49,6 +50,10 @@ struct tlsfd_config {
 
 /* 0: may be changed; -EINVAL: there is none; -EBUSY: in use. */
 int config_change(struct tlsfd_config *config);
+
+/* For what holds for all of a server's names: likewise; -EINVAL with a sentence if
+ * config is a name's. */
+int config_change_common(struct tlsfd_config *config, const char *what);
 
 /* Notes the sentence, returns err. */
 int config_fail(struct tlsfd_config *config, int err, const char *format, ...)

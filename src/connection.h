@@ -41,6 +41,7 @@ struct tlsfd {
 	SSL *ssl;		     /* ours too; likewise */
 	struct wire wire;	     /* under ssl while it shakes hands */
 	struct tlsfd_config *config; /* for the handshake only */
+	const struct tlsfd_config *for_name; /* of config's, the one for server_name */
 	char *server_name;	     /* likewise: SNI */
 	struct facts *facts;
 	struct tlsfd_report report;

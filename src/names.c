@@ -42,6 +42,10 @@ static int check(struct tlsfd_config *config, const char *name,
 	if (!for_name->has_certificate)
 		return config_fail(config, -EINVAL,
 				   "name: the config for \"%s\" has no certificate", name);
+	if (for_name->common)
+		return config_fail(config, -EINVAL,
+				   "name: the config for \"%s\" can't have its own %s", name,
+				   for_name->common);
 	if (config_check_client_auth(for_name) < 0)
 		return config_fail(config, -EINVAL, "name: the config for \"%s\": %s", name,
 				   tlsfd_config_error(for_name));
@@ -151,6 +155,7 @@ static int on_client_hello(SSL *ssl, int *alert, void *arg)
 		return SSL_CLIENT_HELLO_SUCCESS;
 	c->server_name = strdup(name);
 	for_name = look_up(c->config->names, name);
+	c->for_name = for_name;
 	if (for_name) {
 		SSL_set_SSL_CTX(ssl, for_name->ctx);
 		SSL_set_verify(ssl, config_server_verify(for_name), NULL);

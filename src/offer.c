@@ -216,6 +216,7 @@ static int set(struct tlsfd_config *config, const struct lists *l)
 	    (l->size12 && SSL_CTX_set_cipher_list(config->ctx, l->tls12) != 1))
 		return config_fail_openssl(config, "ciphers");
 	config->offer.given = true;
+	config->common = "ciphers";
 	config->offer.tls13 = l->size13;
 	config->offer.tls12 = l->size12;
 	return 0;
@@ -224,7 +225,7 @@ static int set(struct tlsfd_config *config, const struct lists *l)
 int tlsfd_config_set_ciphers(struct tlsfd_config *config, const char *list)
 {
 	struct lists l = { .size13 = 0 };
-	int err = config_change(config);
+	int err = config_change_common(config, "ciphers");
 	SSL_CTX *every;
 
 	if (err)

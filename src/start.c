@@ -211,6 +211,7 @@ static void forget_handshake(struct tlsfd *c)
 {
 	tlsfd_config_free(c->config);
 	c->config = NULL;
+	c->for_name = NULL;
 	free(c->server_name);
 	c->server_name = NULL;
 }

@@ -94,6 +94,38 @@ static void test_alpn_client(void **state)
 
 /* ---- server names ---- */
 
+/* The client's list is h2, then http/1.1. */
+static void check_alpn_of_name(const char *ours, const char *names, const char *want)
+{
+	struct tlsfd_config *config = config_of(&pki.good), *elsewhere = config_of(&pki.elsewhere);
+	SSL_CTX *peer = peer_context(NULL);
+	struct meeting m;
+
+	if (ours)
+		assert_int_equal(tlsfd_config_set_alpn(config, ours), 0);
+	if (names)
+		assert_int_equal(tlsfd_config_set_alpn(elsewhere, names), 0);
+	assert_int_equal(tlsfd_config_add_name(config, "elsewhere.test", elsewhere), 0);
+	tlsfd_config_free(elsewhere);
+	SSL_CTX_set_alpn_protos(peer, (const unsigned char *)"\x02h2\x08http/1.1", 12);
+	meet_open(&m, config, true, peer, NULL);
+	tlsfd_config_free(config);
+	SSL_set_tlsext_host_name(m.peer, "elsewhere.test");
+	meet_shake(&m);
+	assert_int_equal(m.err, 0);
+	assert_string_equal(tlsfd_alpn(m.c), want);
+	meet_close(&m);
+	SSL_CTX_free(peer);
+}
+
+static void test_alpn_of_name(void **state)
+{
+	(void)state;
+	check_alpn_of_name("h2", "http/1.1", "http/1.1");
+	check_alpn_of_name("h2", NULL, "h2");
+	check_alpn_of_name(NULL, "http/1.1", "http/1.1");
+}
+
 /* A server with names: certificate `good` by default, `elsewhere` for a name, `rsa`
  * for a wildcard, which asks for client certificates. */
 static struct tlsfd_config *server_with_names(bool with_default)
@@ -338,6 +370,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_alpn_server),
 		cmocka_unit_test(test_alpn_client),
+		cmocka_unit_test(test_alpn_of_name),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_name_and_retry_request),
 		cmocka_unit_test(test_unknown_name_without_default),

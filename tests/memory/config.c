@@ -312,6 +312,44 @@ static void test_names(void **state)
 	tlsfd_config_free(bare);
 }
 
+/* What one name can't have of its own, by the word that the sentence has. */
+static int set_common(struct tlsfd_config *config, const char *what)
+{
+	if (strcmp(what, "versions") == 0)
+		return tlsfd_config_set_versions(config, TLSFD_TLS_1_3, TLSFD_TLS_1_3);
+	if (strcmp(what, "ciphers") == 0)
+		return tlsfd_config_set_ciphers(config, "TLS_AES_256_GCM_SHA384");
+	if (strcmp(what, "groups") == 0)
+		return tlsfd_config_set_groups(config, "P-256");
+	if (strcmp(what, "tickets") == 0)
+		return tlsfd_config_set_tickets(config, 0);
+	if (strcmp(what, "session cache") == 0)
+		return tlsfd_config_set_session_cache(config, 10);
+	return tlsfd_config_set_kernel(config, TLSFD_KERNEL_NEVER);
+}
+
+static void test_common_settings(void **state)
+{
+	static const char *const common[] = { "versions", "ciphers",	   "groups",
+					      "tickets",  "session cache", "kernel" };
+
+	(void)state;
+	for (size_t i = 0; i < LENGTH(common); i++) {
+		struct tlsfd_config *config = config_of(&pki.good), *set = config_of(&pki.good),
+				    *named = config_of(&pki.good);
+
+		assert_int_equal(set_common(set, common[i]), 0);
+		assert_int_equal(tlsfd_config_add_name(config, "a.test", set), -EINVAL);
+		assert_says(tlsfd_config_error(config), common[i]);
+		assert_int_equal(tlsfd_config_add_name(config, "a.test", named), 0);
+		assert_int_equal(set_common(named, common[i]), -EINVAL);
+		assert_says(tlsfd_config_error(named), common[i]);
+		tlsfd_config_free(config);
+		tlsfd_config_free(named);
+		tlsfd_config_free(set);
+	}
+}
+
 static void test_references(void **state)
 {
 	struct tlsfd_config *config = fresh();
@@ -336,6 +374,7 @@ int main(void)
 		cmocka_unit_test(test_client_auth_added_to_name),
 		cmocka_unit_test(test_frozen),
 		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_common_settings),
 		cmocka_unit_test(test_references),
 	};
 
