@@ -222,6 +222,10 @@ static void test_verify(void **state)
 		{ &pki.good, "::1", .says = NULL },
 		{ &pki.good, "127.0.0.2", .says = "IP address mismatch" },
 		{ &pki.elsewhere, "localhost", .says = "ostname mismatch" },
+		/* the Common Name, in a certificate without subjectAltName, or without DNS names */
+		{ &pki.client, "client", .says = "ostname mismatch" },
+		{ &pki.address, "address", .says = "ostname mismatch" },
+		{ &pki.address, "127.0.0.1", .says = NULL },
 		{ &pki.elsewhere, "localhost", .any_name = true },
 		{ &pki.elsewhere, "localhost", .any_chain = true, .says = "ostname mismatch" },
 		{ &pki.expired, "localhost", .says = "expired" },

@@ -15,10 +15,11 @@ struct identity {
 	char *cert_pem, *key_pem;
 };
 
-/* Leaves are for localhost, *.wild.test, 127.0.0.1 and ::1, unless said. */
+/* Leaves are for localhost, *.wild.test, 127.0.0.1 and ::1, unless said; address is for
+ * 127.0.0.1 only, client for none. Each has its own word as Common Name. */
 extern struct pki {
 	struct identity ca, other_ca;
-	struct identity good, rsa, expired, revoked, foreign, elsewhere, client;
+	struct identity good, rsa, expired, revoked, foreign, elsewhere, address, client;
 	char *crl_pem;     /* of ca: `revoked` is on it */
 	char *old_crl_pem; /* of ca, out of date */
 } pki;
