@@ -101,11 +101,19 @@ int tlsfd_accept(struct tlsfd **conn, struct tlsfd_config *config, int fd)
 
 /* ---- a client's checks ---- */
 
-static bool is_address(const char *name)
+/* Is it an IP address? Then address is it without its zone ("fe80::1%eth0", RFC 4007
+ * section 11), which is this machine's and in no certificate. */
+static bool is_address(const char *name, char address[INET6_ADDRSTRLEN])
 {
-	struct in6_addr address;
+	struct in6_addr in;
+	size_t n = strcspn(name, "%");
 
-	return inet_pton(AF_INET, name, &address) == 1 || inet_pton(AF_INET6, name, &address) == 1;
+	if (n >= INET6_ADDRSTRLEN)
+		return false;
+	memcpy(address, name, n);
+	address[n] = 0;
+	return (!name[n] && inet_pton(AF_INET, address, &in) == 1) ||
+	       inet_pton(AF_INET6, address, &in) == 1;
 }
 
 /* Chain errors pass, a wrong name doesn't. */
@@ -120,19 +128,22 @@ static int any_chain(int ok, X509_STORE_CTX *store)
 static int check_name(SSL *ssl, const char *name)
 {
 	X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
+	char address[INET6_ADDRSTRLEN];
 
 	/* RFC 9525 section 2: a Common Name is no name of a server */
 	X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS |
 						       X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
-	if (is_address(name))
-		return X509_VERIFY_PARAM_set1_ip_asc(param, name) == 1 ? 0 : -ENOMEM;
+	if (is_address(name, address))
+		return X509_VERIFY_PARAM_set1_ip_asc(param, address) == 1 ? 0 : -ENOMEM;
 	return SSL_set1_host(ssl, name) == 1 ? 0 : -ENOMEM;
 }
 
 /* RFC 6066 section 3: names only, no addresses. */
 static int send_name(struct tlsfd *c, const char *name)
 {
-	if (!name || is_address(name))
+	char address[INET6_ADDRSTRLEN];
+
+	if (!name || is_address(name, address))
 		return 0;
 	c->server_name = strdup(name);
 	return c->server_name && SSL_set_tlsext_host_name(c->ssl, name) == 1 ? 0 : -ENOMEM;

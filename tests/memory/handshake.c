@@ -226,6 +226,11 @@ static void test_verify(void **state)
 		{ &pki.client, "client", .says = "ostname mismatch" },
 		{ &pki.address, "address", .says = "ostname mismatch" },
 		{ &pki.address, "127.0.0.1", .says = NULL },
+		{ &pki.address, "fe80::1%eth0", .says = "IP address mismatch" },
+		{ &pki.address, "127.0.0.1%eth0", .says = "ostname mismatch" },
+		{ &pki.link_local, "fe80::1%eth0", .says = NULL },
+		{ &pki.link_local, "FE80:0::1%2", .says = NULL },
+		{ &pki.link_local, "fe80::2%eth0", .says = "IP address mismatch" },
 		{ &pki.elsewhere, "localhost", .any_name = true },
 		{ &pki.elsewhere, "localhost", .any_chain = true, .says = "ostname mismatch" },
 		{ &pki.expired, "localhost", .says = "expired" },
@@ -252,6 +257,25 @@ static void test_verify(void **state)
 	for (size_t i = 0; i < LENGTH(cases); i++) {
 		check_verify(&cases[i], TLS1_3_VERSION);
 		check_verify(&cases[i], TLS1_2_VERSION);
+	}
+}
+
+/* RFC 6066 section 3: no addresses */
+static void test_address_is_not_sent(void **state)
+{
+	static const char *const names[] = { "127.0.0.1", "fe80::1", "fe80::1%eth0", "::" };
+
+	(void)state;
+	for (size_t i = 0; i < LENGTH(names); i++) {
+		struct tlsfd_config *config = config_of(NULL);
+		struct meeting m;
+
+		tlsfd_config_insecure_no_verify_name(config);
+		meet(&m, config, false, peer_context(&pki.good), names[i]);
+		assert_int_equal(m.err, 0);
+		assert_null(SSL_get_servername(m.peer, TLSEXT_NAMETYPE_host_name));
+		assert_string_equal(tlsfd_server_name(m.c), "");
+		meet_close(&m);
 	}
 }
 
@@ -350,6 +374,7 @@ int main(void)
 		cmocka_unit_test(test_no_exporter),
 #endif
 		cmocka_unit_test(test_verify),
+		cmocka_unit_test(test_address_is_not_sent),
 		cmocka_unit_test(test_system_trust),
 		cmocka_unit_test(test_client_auth),
 		cmocka_unit_test(test_our_certificate),

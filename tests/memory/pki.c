@@ -120,6 +120,7 @@ void pki_make(void)
 	make(&pki.elsewhere,
 	     (struct wanted){ "elsewhere", "DNS:elsewhere.test", ca, -DAY, DAY, 0 });
 	make(&pki.address, (struct wanted){ "address", "IP:127.0.0.1", ca, -DAY, DAY, 0 });
+	make(&pki.link_local, (struct wanted){ "link-local", "IP:fe80::1", ca, -DAY, DAY, 0 });
 	make(&pki.client, (struct wanted){ "client", NULL, ca, -DAY, DAY, 0 });
 	pki.crl_pem = make_crl(ca, pki.revoked.cert, -HOUR, DAY);
 	pki.old_crl_pem = make_crl(ca, pki.revoked.cert, -DAY, -HOUR);
@@ -137,7 +138,7 @@ void pki_free(void)
 {
 	struct identity *all[] = {
 		&pki.ca,      &pki.other_ca, &pki.good,	     &pki.rsa,	  &pki.expired,
-		&pki.revoked, &pki.foreign,  &pki.elsewhere, &pki.address, &pki.client,
+		&pki.revoked, &pki.foreign,  &pki.elsewhere, &pki.address, &pki.link_local, &pki.client,
 	};
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)

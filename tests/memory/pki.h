@@ -16,10 +16,10 @@ struct identity {
 };
 
 /* Leaves are for localhost, *.wild.test, 127.0.0.1 and ::1, unless said; address is for
- * 127.0.0.1 only, client for none. Each has its own word as Common Name. */
+ * 127.0.0.1 only, link_local for fe80::1, client for none. Each has its own word as Common Name. */
 extern struct pki {
 	struct identity ca, other_ca;
-	struct identity good, rsa, expired, revoked, foreign, elsewhere, address, client;
+	struct identity good, rsa, expired, revoked, foreign, elsewhere, address, link_local, client;
 	char *crl_pem;     /* of ca: `revoked` is on it */
 	char *old_crl_pem; /* of ca, out of date */
 } pki;
