@@ -167,6 +167,20 @@ static int set_up_client(struct tlsfd *c, const char *name)
 	return err;
 }
 
+/* OpenSSL takes ".example.org" for any name below example.org. */
+static int check_argument(struct tlsfd_config *config, const char *name)
+{
+	if (!name && config->no_verify_name)
+		return 0;
+	if (!name || !*name)
+		return config_fail(config, -EINVAL,
+				   "connect: the server's name is needed to verify it");
+	if (*name == '.' || strlen(name) > TLSEXT_MAXLEN_host_name)
+		return config_fail(config, -EINVAL, "connect: \"%.64s\" is no name of a server",
+				   name);
+	return 0;
+}
+
 int tlsfd_connect(struct tlsfd **conn, struct tlsfd_config *config, int fd, const char *name)
 {
 	int err;
@@ -174,12 +188,9 @@ int tlsfd_connect(struct tlsfd **conn, struct tlsfd_config *config, int fd, cons
 	if (!conn || !config)
 		return -EINVAL;
 	*conn = NULL;
-	/* OpenSSL takes ".example.org" for any name below example.org */
-	if ((!name || !*name || *name == '.' || strlen(name) > TLSEXT_MAXLEN_host_name) &&
-	    !(config->no_verify_name && !name))
-		return config_fail(config, -EINVAL,
-				   "connect: the server's name is needed to verify it");
-	err = start(conn, config, fd);
+	err = check_argument(config, name);
+	if (!err)
+		err = start(conn, config, fd);
 	if (err)
 		return err;
 	err = set_up_client(*conn, name);

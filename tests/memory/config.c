@@ -199,6 +199,35 @@ static void test_start(void **state)
 	tlsfd_config_free(config);
 }
 
+/* Names that no server has: the first would let any server below wild.test in. */
+static void test_name_of_server(void **state)
+{
+	struct tlsfd_config *config = config_of(NULL);
+	char long_name[257];
+	struct tlsfd *c;
+	int fd[2];
+
+	(void)state;
+	tcp_pair(fd);
+	for (int unverified = 0; unverified < 2; unverified++) {
+		if (unverified)
+			tlsfd_config_insecure_no_verify_name(config);
+		assert_int_equal(tlsfd_connect(&c, config, fd[0], ".wild.test"), -EINVAL);
+		assert_null(c);
+		assert_says(tlsfd_config_error(config), "\".wild.test\" is no name of a server");
+		memset(long_name, 'a', sizeof(long_name));
+		long_name[256] = 0;
+		assert_int_equal(tlsfd_connect(&c, config, fd[0], long_name), -EINVAL);
+		assert_int_equal(tlsfd_connect(&c, config, fd[0], ""), -EINVAL);
+	}
+	long_name[255] = 0;
+	assert_int_equal(tlsfd_connect(&c, config, fd[0], long_name), 0);
+	tlsfd_free(c);
+	tlsfd_config_free(config);
+	close(fd[0]);
+	close(fd[1]);
+}
+
 /* Who is to be trusted must be said where clients are asked for certificates. */
 static void test_client_auth_without_trust(void **state)
 {
@@ -370,6 +399,7 @@ int main(void)
 		cmocka_unit_test(test_no_config),
 		cmocka_unit_test(test_versions_without_cipher),
 		cmocka_unit_test(test_start),
+		cmocka_unit_test(test_name_of_server),
 		cmocka_unit_test(test_client_auth_without_trust),
 		cmocka_unit_test(test_client_auth_added_to_name),
 		cmocka_unit_test(test_frozen),
