@@ -34,11 +34,13 @@ int deadline_left(const struct deadline *deadline)
 
 int deadline_wait(const struct deadline *deadline, int fd, short events)
 {
-	int n;
+	int left, n;
 
-	do
-		n = sys_poll(fd, events, deadline_left(deadline));
-	while (n == -EINTR);
+	do {
+		left = deadline_left(deadline);
+		/* a peer that sends for ever always has something there */
+		n = left ? sys_poll(fd, events, left) : 0;
+	} while (n == -EINTR);
 	if (n < 0)
 		return n;
 	return n ? 0 : -ETIMEDOUT;

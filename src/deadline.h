@@ -18,7 +18,8 @@ struct deadline deadline_in(int ms);
 /* Milliseconds that are left, 0 when it has passed, -1: any number. As poll takes it. */
 int deadline_left(const struct deadline *deadline);
 
-/* Waits until fd has one of the events (or an error): 0, -ETIMEDOUT, or a negative errno. */
+/* Waits until fd has one of the events (or an error): 0, -ETIMEDOUT, or a negative errno.
+ * After the deadline nothing is asked any more. */
 int deadline_wait(const struct deadline *deadline, int fd, short events);
 
 #endif

@@ -132,8 +132,96 @@ static void test_finish_limit(void **state)
 	begin(&t, state);
 	pthread_create(&thread, NULL, flood, &t.peer);
 	assert_int_equal(tlsfd_finish(t.c, 60000), -EFBIG);
-	shutdown(t.fd, SHUT_RDWR);
+	close(t.fd); /* with unread data: a reset, for which the thread waits */
+	t.fd = -1;
 	pthread_join(thread, NULL);
+	place_close(&t);
+}
+
+/* Small records, without an end: 16 MiB of them would take minutes. */
+static void *chatter(void *arg)
+{
+	struct raw_peer *p = arg;
+	uint8_t records[64 * 64];
+
+	for (;;) {
+		size_t n = 0, at = 0;
+
+		for (int i = 0; i < 64; i++)
+			n += raw_seal(p, 23, "x", 1, records + n);
+		while (at < n) {
+			struct pollfd wait = { .fd = p->fd, .events = POLLOUT };
+			ssize_t sent = send(p->fd, records + at, n - at, MSG_NOSIGNAL);
+
+			if (sent < 0 && (errno != EAGAIN || poll(&wait, 1, 5000) < 1))
+				return NULL;
+			at += sent > 0 ? (size_t)sent : 0;
+		}
+	}
+}
+
+static void test_finish_endless(void **state)
+{
+	struct timespec from, to;
+	pthread_t thread;
+	struct tested t;
+
+	begin(&t, state);
+	pthread_create(&thread, NULL, chatter, &t.peer);
+	clock_gettime(CLOCK_MONOTONIC, &from);
+	assert_int_equal(tlsfd_finish(t.c, 100), -ETIMEDOUT);
+	clock_gettime(CLOCK_MONOTONIC, &to);
+	assert_true(to.tv_sec - from.tv_sec < 5);
+	close(t.fd); /* with unread data: a reset, for which the thread waits */
+	t.fd = -1;
+	pthread_join(thread, NULL);
+	place_close(&t);
+}
+
+/* The deadline counts though there is more to read all the time. */
+static void test_finish_leaves_the_rest(void **state)
+{
+	static const uint8_t data[1000];
+	struct tested t;
+	char byte;
+
+	begin(&t, state);
+	for (int i = 0; i < 50; i++) /* several times what one read takes */
+		raw_send(&t.peer, 23, data, sizeof(data));
+	assert_int_equal(tlsfd_finish(t.c, 0), -ETIMEDOUT);
+	assert_int_equal(patient_read(&t, &byte, 1), 1);
+	place_close(&t);
+}
+
+/* ---- nothing, again and again ---- */
+
+/* RFC 8446 section 5.1 allows data records without data. The kernel passes over them,
+ * OpenSSL takes some: this is no conversation. */
+static void test_flood_of_nothing(void **state)
+{
+	uint8_t type, data[16384];
+	struct tested t;
+	ssize_t n;
+
+	begin(&t, state);
+	for (int i = 0; i < 5000; i++) {
+		raw_send(&t.peer, 23, NULL, 0);
+		n = tlsfd_read(t.c, data, sizeof(data));
+		if (n != -EAGAIN)
+			break;
+	}
+	if (tlsfd_kernel(t.c, TLSFD_RX)) {
+		assert_int_equal(n, -EAGAIN);
+		raw_send(&t.peer, 23, "after", 5);
+		assert_int_equal(patient_read(&t, data, sizeof(data)), 5);
+	} else {
+		assert_int_equal(n, -EPROTO);
+		assert_int_equal(tlsfd_alert(t.c), -1);
+		assert_int_equal(tlsfd_write(t.c, "x", 1), -EPIPE);
+		assert_int_equal(raw_receive(&t.peer, &type, data), 2);
+		assert_int_equal(type, 21);
+		assert_memory_equal(data, "\2\12", 2);
+	}
 	place_close(&t);
 }
 
@@ -469,6 +557,9 @@ int main(int argc, char **argv)
 		{ test_finish_timeout, "finish: time is over" },
 		{ test_finish_after_error, "finish after an error" },
 		{ test_finish_limit, "finish: too much" },
+		{ test_finish_endless, "finish: a peer that sends for ever" },
+		{ test_finish_leaves_the_rest, "finish: no time for the rest" },
+		{ test_flood_of_nothing, "flood of empty records" },
 		{ test_attend, "attend" },
 		{ test_attend_truncated, "attend: truncated" },
 		{ test_release, "release" },

@@ -174,6 +174,22 @@ static void rows_are_bounded(void **state)
 	assert_int_equal(c.alert, ALERT_UNEXPECTED_MESSAGE);
 }
 
+static void empty_data_is_bounded(void **state)
+{
+	struct control c = { .client = false, .tls13 = true };
+	enum control_verdict verdict = CONTROL_GO_ON;
+	int borne = 0;
+
+	(void)state;
+	for (; borne < 100000 && verdict == CONTROL_GO_ON; borne++) {
+		verdict = control_empty_data(&c);
+		assert_true(c.unsettled);
+	}
+	assert_true(borne > 10);
+	assert_int_equal(verdict, CONTROL_WRONG);
+	assert_int_equal(c.alert, ALERT_UNEXPECTED_MESSAGE);
+}
+
 static void data_inside_a_message(void **state)
 {
 	struct control c = { .client = true, .tls13 = true };
@@ -189,6 +205,7 @@ int main(int argc, char **argv)
 	suite_add(empty_records, NULL, 0, "empty records");
 	suite_add(longest_message, NULL, 0, "longest message");
 	suite_add(rows_are_bounded, NULL, 0, "rows are bounded");
+	suite_add(empty_data_is_bounded, NULL, 0, "empty data is bounded");
 	suite_add(data_inside_a_message, NULL, 0, "data inside a message");
 	for (size_t i = 0; i < LENGTH(rows); i++)
 		suite_add(any_pieces, &rows[i], sizeof(rows[i]), "%s", rows[i].name);
