@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <tlsfd/openssl.h>
@@ -14,6 +15,13 @@
 #include "suite.h"
 
 const char *const place_names[PLACES] = { "kernel", "userspace", "rx-kernel", "tx-kernel" };
+
+bool place_expected(enum place place)
+{
+	const char *tls = getenv("TLSFD_EXPECT_TLS");
+
+	return place == USERSPACE || !tls || strcmp(tls, "0") != 0;
+}
 
 /* What tlsfd_handshake does where the kernel takes neither direction. */
 static struct tlsfd *stay(SSL *ssl, int fd)

@@ -15,6 +15,9 @@ enum place { KERNEL, USERSPACE, RX_KERNEL, TX_KERNEL, PLACES };
 
 extern const char *const place_names[PLACES];
 
+/* Can this run have it? TLSFD_EXPECT_TLS=0: nothing is in the kernel. */
+bool place_expected(enum place place);
+
 struct tested {
 	struct raw_peer peer;
 	int fd;
