@@ -5,6 +5,7 @@
  */
 #include <err.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <liburing.h>
 #include <poll.h>
 #include <pthread.h>
@@ -18,6 +19,7 @@
 int copy_to(struct tlsfd *c, int out);
 int echo(struct tlsfd *c);
 int copy_by_ring(struct tlsfd *c, struct io_uring *ring, int out);
+int copy_by_splice(struct tlsfd *c, int out);
 
 #include "read_examples.inc"
 
@@ -107,19 +109,72 @@ static void test_ring(void **state)
 	place_close(&t);
 }
 
+static void test_splice(void **state)
+{
+	int out = memfd_create("out", MFD_CLOEXEC);
+	pthread_t thread;
+	struct tested t;
+
+	begin(&t, state);
+	pthread_create(&thread, NULL, talk_slowly, &t.peer);
+	assert_int_equal(copy_by_splice(t.c, out), 0);
+	pthread_join(thread, NULL);
+	expect_file(out, "hello, world");
+	place_close(&t);
+}
+
+static void test_splice_truncated(void **state)
+{
+	int out = memfd_create("out", MFD_CLOEXEC);
+	struct tested t;
+
+	begin(&t, state);
+	place_block(&t);
+	raw_send(&t.peer, 23, "cut", 3);
+	raw_fin(&t.peer);
+	assert_int_equal(copy_by_splice(t.c, out), -ECONNABORTED);
+	expect_file(out, "cut");
+	place_close(&t);
+}
+
+static void test_splice_forged(void **state)
+{
+	int out = memfd_create("out", MFD_CLOEXEC);
+	uint8_t record[RAW_RECORD_MAX];
+	struct tested t;
+	size_t n;
+
+	begin(&t, state);
+	raw_send(&t.peer, 23, "true", 4);
+	n = raw_seal(&t.peer, 23, "forged", 6, record);
+	record[n - 1] ^= 1;
+	raw_send_bytes(&t.peer, record, n);
+	assert_int_equal(copy_by_splice(t.c, out), -EBADMSG);
+	expect_file(out, "true");
+	place_close(&t);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
 		CMUnitTestFunction test;
 		const char *name;
-	} tests[] = { { test_blocking, "blocking" }, { test_poll, "poll" }, { test_ring, "io_uring" } };
+		unsigned places; /* a bit for each */
+	} tests[] = {
+		{ test_blocking, "blocking", ~0u },
+		{ test_poll, "poll", ~0u },
+		{ test_ring, "io_uring", 1 << KERNEL },
+		{ test_splice, "splice", 1 << KERNEL | 1 << RX_KERNEL },
+		{ test_splice_truncated, "splice: truncated", 1 << KERNEL | 1 << RX_KERNEL },
+		{ test_splice_forged, "splice: forged", 1 << KERNEL | 1 << RX_KERNEL },
+	};
 
 	for (size_t i = 0; i < LENGTH(tests); i++)
 		for (int kind = 0; kind < 4 * PLACES; kind++) {
 			struct setting s = { { .tls13 = kind & 1, .server = kind & 2 },
 					     (enum place)(kind / 4) };
 
-			if (tests[i].test != test_ring || s.place == KERNEL)
+			if (tests[i].places >> s.place & 1)
 				suite_add(tests[i].test, &s, sizeof(s), "%s: TLS 1.%d %s %s",
 					  tests[i].name, s.v.tls13 ? 3 : 2,
 					  s.v.server ? "server" : "client", place_names[s.place]);
