@@ -193,6 +193,28 @@ static void test_finish_leaves_the_rest(void **state)
 	place_close(&t);
 }
 
+/* ---- shutdown(2) behind our back ---- */
+
+/* The kernel's TLS says of each record that it was sent, and there is nothing to tell
+ * that from the truth but a system call more for every write. */
+static void test_bare_shutdown(void **state)
+{
+	uint8_t type, data[16384];
+	struct tested t;
+
+	begin(&t, state);
+	assert_int_equal(patient_write(&t, "before", 6), 6);
+	assert_int_equal(shutdown(t.fd, SHUT_WR), 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(tlsfd_write(t.c, "after", 5),
+				 tlsfd_kernel(t.c, TLSFD_TX) ? 5 : -EPIPE);
+	expect_record(&t, 23, "before", 6);
+	assert_int_equal(raw_receive(&t.peer, &type, data), -1);
+	raw_send(&t.peer, 23, "still", 5);
+	assert_int_equal(patient_read(&t, data, sizeof(data)), 5);
+	place_close(&t);
+}
+
 /* ---- nothing, again and again ---- */
 
 /* RFC 8446 section 5.1 allows data records without data. The kernel passes over them,
@@ -559,6 +581,7 @@ int main(int argc, char **argv)
 		{ test_finish_limit, "finish: too much" },
 		{ test_finish_endless, "finish: a peer that sends for ever" },
 		{ test_finish_leaves_the_rest, "finish: no time for the rest" },
+		{ test_bare_shutdown, "bare shutdown" },
 		{ test_flood_of_nothing, "flood of empty records" },
 		{ test_attend, "attend" },
 		{ test_attend_truncated, "attend: truncated" },
