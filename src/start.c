@@ -210,7 +210,10 @@ static int fail_both(struct tlsfd *c, int err)
 	return connection_fail(c, TX, err, c->error);
 }
 
-/* Where the kernel can't, OpenSSL goes on: c takes over its SSL. */
+/* Where the kernel can't, OpenSSL goes on: c takes over its SSL. It does for good, also
+ * if handover says -EAGAIN: through our BIO, and without read-ahead, OpenSSL has read
+ * more than the handshake only if Finished shared its record with another message (TLS
+ * 1.2 allows it), and a part of one can't be seen in it. */
 static int move(struct tlsfd *c)
 {
 	struct plan plan = { .ssl = c->ssl, .want = BOTH, .fd = c->fd };
@@ -226,7 +229,8 @@ static int move(struct tlsfd *c)
 	if (no_memory)
 		return failf(c, RX, no_memory, "memory is short");
 	if (err && c->config->kernel == TLSFD_KERNEL_REQUIRE)
-		return failf(c, RX, err, "%s", tlsfd_report_sentence(&c->report));
+		return failf(c, RX, err == -EAGAIN ? -EOPNOTSUPP : err, "%s",
+			     tlsfd_report_sentence(&c->report));
 	return 0;
 }
 

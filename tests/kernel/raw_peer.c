@@ -119,7 +119,7 @@ static void on_keylog(const SSL *ssl, const char *line)
 		sscanf(hex + 2 * i, "%2hhx", &secret[i]);
 }
 
-static void take_keys(struct raw_peer *p, SSL *ssl)
+void raw_take_keys(struct raw_peer *p, SSL *ssl)
 {
 	const SSL_CIPHER *suite = SSL_get_current_cipher(ssl);
 
@@ -211,7 +211,7 @@ SSL *raw_connect(struct raw_peer *p, const struct raw_variant *v, int *fd)
 	ssl = new_ssl(v, v->server, NULL, fds[1]);
 	peer = new_ssl(v, !v->server, p, fds[0]);
 	shake_hands(ssl, peer);
-	take_keys(p, peer);
+	raw_take_keys(p, peer);
 	SSL_free(peer);
 	return ssl;
 }

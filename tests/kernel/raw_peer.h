@@ -47,6 +47,8 @@ SSL *raw_connect(struct raw_peer *p, const struct raw_variant *v, int *fd);
 /* Two ends of ours, the variant's first; likewise. */
 void raw_pair(const struct raw_variant *v, SSL *ssl[2], int fd[2]);
 void raw_close(struct raw_peer *p);
+/* Takes the keys of ssl, the peer's end (p->server, p->tls13), whose handshake is done. */
+void raw_take_keys(struct raw_peer *p, SSL *ssl);
 
 /* A record of this type, sealed: its size; out has RAW_RECORD_MAX bytes. */
 size_t raw_seal(struct raw_peer *p, uint8_t type, const void *data, size_t n, uint8_t *out);
