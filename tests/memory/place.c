@@ -5,6 +5,9 @@
  */
 #include <stdlib.h>
 #include <errno.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "meet.h"
 #include "attach.h"
@@ -127,6 +130,77 @@ static void test_offer(void **state)
 	check_offer(refuse_ulp, 0);
 }
 
+/* ---- and is asked for again after a minute ---- */
+
+static time_t ahead;
+
+/* Takes libc's place for the library in this program: time passes when we say so. */
+int clock_gettime(clockid_t clock, struct timespec *ts)
+{
+	int ret = (int)syscall(SYS_clock_gettime, clock, ts);
+
+	ts->tv_sec += ahead;
+	return ret;
+}
+
+static int count_questions(int fd, int level, int name)
+{
+	(void)fd;
+	asked += level == SOL_TLS && name == TLS_RX;
+	return 0;
+}
+
+/* A client that has nothing but AES-128-GCM: what its handshake comes to, and how often
+ * the kernel was asked for a cipher meanwhile, at most. */
+static void check_asked(struct tlsfd_config *config, int seconds,
+			int (*fault)(int fd, int level, int name), int want, bool want_asked)
+{
+	SSL_CTX *peer = peer_context(NULL);
+	struct meeting m;
+
+	ahead += seconds;
+	SSL_CTX_set_ciphersuites(peer, "TLS_AES_128_GCM_SHA256");
+	SSL_CTX_set_min_proto_version(peer, TLS1_3_VERSION);
+	asked = 0;
+	sys_fault = fault;
+	meet_open(&m, config, true, peer, NULL);
+	sys_fault = NULL;
+	assert_int_equal(asked > 0, want_asked && kernel_has_tls());
+	meet_shake(&m);
+	assert_int_equal(m.err, want);
+	meet_close(&m);
+	SSL_CTX_free(peer);
+}
+
+static void test_asked_again(void **state)
+{
+	struct tlsfd_config *config = config_of(&pki.good);
+	int refused = kernel_has_tls() ? -EPROTO : 0;
+
+	(void)state;
+	refused_at = 0;
+	check_asked(config, 0, refuse_one, refused, true);
+	check_asked(config, 50, count_questions, refused, false);
+	check_asked(config, 12, count_questions, 0, true);
+	/* all was yes: that stays */
+	check_asked(config, 1000, refuse_one, 0, false);
+	tlsfd_config_free(config);
+}
+
+/* The other way round: what the kernel takes no longer is no longer offered. */
+static void test_taken_no_longer(void **state)
+{
+	struct tlsfd_config *config = config_of(&pki.good);
+	int refused = kernel_has_tls() ? -EPROTO : 0;
+
+	(void)state;
+	refused_at = 1;
+	check_asked(config, 0, refuse_one, 0, true);
+	refused_at = 0;
+	check_asked(config, 62, refuse_one, refused, true);
+	tlsfd_config_free(config);
+}
+
 /* ---- one direction only ---- */
 
 static int refuse_tx(int fd, int level, int name)
@@ -213,6 +287,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_kernel),
 		cmocka_unit_test(test_offer),
+		cmocka_unit_test(test_asked_again),
+		cmocka_unit_test(test_taken_no_longer),
 		cmocka_unit_test(test_refused_way),
 		cmocka_unit_test(test_early_bytes),
 	};
