@@ -11,6 +11,17 @@
 #include "forget.h"
 #include "userspace.h"
 
+struct tlsfd *connection_new(void)
+{
+	struct tlsfd *c = calloc(1, sizeof(*c));
+
+	if (c) {
+		c->fd = -1;
+		gate_init(&c->gate);
+	}
+	return c;
+}
+
 int connection_start(struct tlsfd *c, const struct plan *plan)
 {
 	if (plan->fd >= 0)
@@ -118,5 +129,6 @@ void tlsfd_free(struct tlsfd *c)
 	report_clear(&c->report);
 	free(c->server_name);
 	free(c->text);
+	gate_free(&c->gate);
 	free(c);
 }

@@ -48,6 +48,9 @@ struct tlsfd {
 	char *text; /* error, when it was made for the occasion */
 };
 
+/* One that is not open yet, on no fd; NULL: no memory. */
+struct tlsfd *connection_new(void);
+
 /* What plan has led to; directions that it left in user space stay there. 0 or -ENOMEM. */
 int connection_start(struct tlsfd *c, const struct plan *plan);
 

@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 
 #include "deadline.h"
+#include "owed.h"
 #include "reading.h"
 #include "sys.h"
 #include "userspace.h"
@@ -18,48 +19,6 @@ enum {
 
 /* ---- alerts ---- */
 
-/* One alert as a record of its own. 0 or a negative errno. */
-static int send_record(const struct tlsfd *c, uint16_t alert, int flags)
-{
-	union {
-		struct cmsghdr align;
-		char space[CMSG_SPACE(1)];
-	} control = { .align = { .cmsg_len = CMSG_LEN(1),
-				 .cmsg_level = SOL_TLS,
-				 .cmsg_type = TLS_SET_RECORD_TYPE } };
-	uint8_t data[] = { (uint8_t)(alert >> 8), (uint8_t)alert };
-	struct iovec iov = { data, sizeof(data) };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = sizeof(control),
-	};
-	ssize_t sent;
-
-	*CMSG_DATA(&control.align) = RECORD_ALERT;
-	sent = sys_sendmsg(c->fd, &msg, MSG_NOSIGNAL | flags);
-	return sent < 0 ? (int)sent : 0;
-}
-
-void ending_send_alert(struct tlsfd *c, int flags)
-{
-	uint16_t alert = gate_take_alert(&c->gate);
-	int err;
-
-	if (!alert)
-		return;
-	err = c->kernel[TX] ? send_record(c, alert, flags) : userspace_alert(c, alert, flags);
-	if (err == -EAGAIN)
-		gate_put_back_alert(&c->gate);
-}
-
-static void post(struct tlsfd *c, enum alert_level level, enum alert alert)
-{
-	if (gate_post_alert(&c->gate, (uint16_t)(level << 8 | alert), level == ALERT_FATAL))
-		ending_send_alert(c, MSG_DONTWAIT); /* a reader doesn't wait for room to send */
-}
-
 int ending_abort(struct tlsfd *c, int err, enum alert alert, const char *sentence)
 {
 	err = connection_fail(c, RX, err, sentence);
@@ -69,13 +28,13 @@ int ending_abort(struct tlsfd *c, int err, enum alert alert, const char *sentenc
 	if (alert == ALERT_NONE)
 		gate_shut(&c->gate);
 	else
-		post(c, ALERT_FATAL, alert);
+		owed_alert(c, ALERT_FATAL, alert);
 	return err;
 }
 
 void ending_refuse_renegotiation(struct tlsfd *c)
 {
-	post(c, ALERT_WARNING, ALERT_NO_RENEGOTIATION);
+	owed_alert(c, ALERT_WARNING, ALERT_NO_RENEGOTIATION);
 }
 
 /* ---- close_notify and FIN ---- */
@@ -91,38 +50,40 @@ static int send_fin(struct tlsfd *c)
 		     0;
 }
 
-/* An error was there first: its alert goes out, if it hasn't. */
-static int shut_down_failed(struct tlsfd *c, int flags)
+/* close_notify, behind what is owed. An error that was there first stays. */
+static int close_notify(struct tlsfd *c, int flags)
 {
-	if (gate_has_alert(&c->gate))
-		ending_send_alert(c, flags);
-	if (gate_has_alert(&c->gate) || (c->user && userspace_flush(c) == -EAGAIN))
-		return -EAGAIN;
-	return atomic_load(&c->err[TX]);
+	static const uint8_t alert[] = { ALERT_WARNING, ALERT_CLOSE_NOTIFY };
+	int err = owed_pay(c, flags);
+
+	if (err == -EAGAIN)
+		return err;
+	if (gate_is_shut(&c->gate))
+		return c->user && userspace_flush(c) == -EAGAIN ? -EAGAIN : c->err[TX];
+	err = c->kernel[TX] ? owed_send(c, RECORD_ALERT, alert, sizeof(alert), flags) :
+			      userspace_shutdown(c, flags);
+	if (err == -EAGAIN)
+		return err;
+	if (err) {
+		gate_shut(&c->gate);
+		return connection_fail_tcp(c, TX, err);
+	}
+	gate_close(&c->gate);
+	return 0;
 }
 
 static int shut_down(struct tlsfd *c, int flags)
 {
-	int err = 0;
+	int err;
 
 	if (!c->open)
 		return -ENOTCONN;
 	if (gate_is_closed(&c->gate))
 		return send_fin(c);
-	if (gate_enter(&c->gate)) {
-		err = c->kernel[TX] ? send_record(c, ALERT_WARNING << 8, flags) :
-				      userspace_shutdown(c, flags);
-		if (err && err != -EAGAIN) {
-			gate_shut(&c->gate);
-			err = connection_fail_tcp(c, TX, err);
-		}
-		if (!err)
-			gate_close(&c->gate);
-	} else {
-		err = shut_down_failed(c, flags);
-	}
+	gate_enter(&c->gate);
+	err = close_notify(c, flags);
 	if (gate_leave(&c->gate))
-		ending_send_alert(c, flags);
+		owed_settle(c);
 	return err ? err : send_fin(c);
 }
 

@@ -18,7 +18,4 @@ int ending_abort(struct tlsfd *c, int err, enum alert alert, const char *sentenc
 /* The reader's: the peer wants to renegotiate (TLS 1.2); it is told no. */
 void ending_refuse_renegotiation(struct tlsfd *c);
 
-/* Sends the alert that waits in the gate. */
-void ending_send_alert(struct tlsfd *c, int flags);
-
 #endif

@@ -1,31 +1,76 @@
 /* SPDX-License-Identifier: MIT */
 #include "gate.h"
 
-bool gate_post_alert(struct gate *g, uint16_t alert, bool fatal)
-{
-	unsigned bits = GATE_ALERT | (fatal ? GATE_SHUT : 0);
+enum { LEVEL_FATAL = 2 };
 
-	atomic_store(&g->alert, alert);
-	return !(atomic_fetch_or(&g->state, bits) & GATE_INSIDE);
+void gate_init(struct gate *g)
+{
+	pthread_mutex_init(&g->lock, NULL);
+	atomic_init(&g->state, 0);
 }
 
-uint16_t gate_take_alert(struct gate *g)
+void gate_free(struct gate *g)
 {
-	unsigned before = atomic_fetch_and(&g->state, ~(unsigned)GATE_ALERT);
+	pthread_mutex_destroy(&g->lock);
+}
+
+unsigned gate_owes(struct gate *g)
+{
+	unsigned state = atomic_fetch_or(&g->state, 0); /* see gate_leave */
 
 	/* RFC 8446 section 6.1: nothing comes after close_notify */
-	return before & GATE_ALERT && !(before & GATE_CLOSED) ? atomic_load(&g->alert) : 0;
+	if (state & GATE_CLOSED)
+		return 0;
+	return state & (state & GATE_SHUT ? GATE_ALERT : GATE_ALERT | GATE_KEY_UPDATE);
 }
 
-void gate_put_back_alert(struct gate *g)
+/* ---- what is owed ---- */
+
+static bool has_fatal(unsigned state)
 {
-	atomic_fetch_or(&g->state, GATE_ALERT);
+	return state >> GATE_ALERT_SHIFT >> 8 == LEVEL_FATAL;
 }
 
-bool gate_has_alert(const struct gate *g)
+void gate_post_alert(struct gate *g, uint16_t alert, bool fatal)
 {
-	return atomic_load(&g->state) & GATE_ALERT;
+	unsigned before = atomic_load(&g->state), after;
+
+	do {
+		after = before | (fatal ? GATE_SHUT : 0);
+		if (!has_fatal(before))
+			after = (after & ~GATE_ALERT) | (unsigned)alert << GATE_ALERT_SHIFT;
+	} while (!atomic_compare_exchange_weak(&g->state, &before, after));
 }
+
+void gate_post_key_update(struct gate *g)
+{
+	atomic_fetch_or(&g->state, GATE_KEY_UPDATE);
+}
+
+uint16_t gate_alert(struct gate *g)
+{
+	return (uint16_t)(gate_owes(g) >> GATE_ALERT_SHIFT);
+}
+
+void gate_alert_sent(struct gate *g, uint16_t alert)
+{
+	unsigned before = atomic_load(&g->state);
+
+	/* another one may have come meanwhile */
+	while (before >> GATE_ALERT_SHIFT == alert &&
+	       !atomic_compare_exchange_weak(&g->state, &before, before & ~GATE_ALERT))
+		;
+}
+
+bool gate_take_key_update(struct gate *g)
+{
+	if (!(gate_owes(g) & GATE_KEY_UPDATE))
+		return false;
+	atomic_fetch_and(&g->state, ~(unsigned)GATE_KEY_UPDATE);
+	return true;
+}
+
+/* ---- ends ---- */
 
 void gate_shut(struct gate *g)
 {
@@ -35,6 +80,11 @@ void gate_shut(struct gate *g)
 void gate_close(struct gate *g)
 {
 	atomic_fetch_or(&g->state, GATE_SHUT | GATE_CLOSED);
+}
+
+bool gate_is_shut(const struct gate *g)
+{
+	return atomic_load(&g->state) & GATE_SHUT;
 }
 
 bool gate_is_closed(const struct gate *g)

@@ -172,7 +172,7 @@ static int outcome_new(struct outcome *o, const SSL *ssl, bool conn, bool report
 	int err = 0;
 
 	if (conn) {
-		o->c = calloc(1, sizeof(*o->c));
+		o->c = connection_new();
 		err = o->c ? facts_take(&o->c->facts, (SSL *)ssl, NULL) : -ENOMEM;
 	}
 	if (report && !err) {

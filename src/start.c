@@ -64,7 +64,7 @@ static int start(struct tlsfd **conn, struct tlsfd_config *config, int fd)
 		err = settle(config);
 	if (err)
 		return err;
-	c = calloc(1, sizeof(*c));
+	c = connection_new();
 	if (!c)
 		return -ENOMEM;
 	c->fd = c->wire.fd = fd;

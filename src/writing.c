@@ -6,29 +6,40 @@
 #include <errno.h>
 #include <limits.h>
 
-#include "ending.h"
+#include "owed.h"
 #include "sys.h"
 #include "userspace.h"
 
-/* The writer is through, with this result. */
+/* Lets the writer in: 0, or what stands against data. */
+static int enter(struct tlsfd *c)
+{
+	int err;
+
+	if (!gate_enter(&c->gate))
+		return 0;
+	err = owed_pay(c, 0);
+	if (!gate_is_shut(&c->gate))
+		return err;
+	err = atomic_load(&c->err[TX]);
+	return err ? err : -EPIPE;
+}
+
+/* The writer goes, with this result. */
 static ssize_t leave(struct tlsfd *c, ssize_t sent)
+{
+	if (gate_leave(&c->gate))
+		owed_settle(c);
+	return sent;
+}
+
+/* The same after data: errors are the connection's. */
+static ssize_t finish(struct tlsfd *c, ssize_t sent)
 {
 	if (sent < 0 && sent != -EAGAIN && c->open) {
 		sent = connection_fail_tcp(c, TX, sent == -EBADMSG ? -EPIPE : (int)sent);
 		gate_shut(&c->gate); /* after the first, sends "succeed" for ever */
 	}
-	if (gate_leave(&c->gate))
-		ending_send_alert(c, 0);
-	return sent;
-}
-
-static ssize_t refuse(struct tlsfd *c)
-{
-	int err = atomic_load(&c->err[TX]);
-
-	if (gate_leave(&c->gate))
-		ending_send_alert(c, 0);
-	return err ? err : -EPIPE;
+	return leave(c, sent);
 }
 
 static ssize_t send_kernel(const struct tlsfd *c, const struct iovec *iov, int count)
@@ -54,18 +65,23 @@ static ssize_t send_data(struct tlsfd *c, const struct iovec *iov, int count)
 	return send_kernel(c, iov, count);
 }
 
+static ssize_t write_all(struct tlsfd *c, const struct iovec *iov, int count)
+{
+	int err = enter(c);
+
+	return err ? leave(c, err) : finish(c, send_data(c, iov, count));
+}
+
 ssize_t tlsfd_write(struct tlsfd *c, const void *buf, size_t n)
 {
 	struct iovec iov = { (void *)buf, n };
 
-	return gate_enter(&c->gate) ? leave(c, send_data(c, &iov, 1)) : refuse(c);
+	return write_all(c, &iov, 1);
 }
 
 ssize_t tlsfd_writev(struct tlsfd *c, const struct iovec *iov, int count)
 {
-	if (count < 0 || count > IOV_MAX)
-		return -EINVAL;
-	return gate_enter(&c->gate) ? leave(c, send_data(c, iov, count)) : refuse(c);
+	return count < 0 || count > IOV_MAX ? -EINVAL : write_all(c, iov, count);
 }
 
 /* ---- files ---- */
@@ -119,10 +135,10 @@ static bool is_of_file(ssize_t err)
 ssize_t tlsfd_sendfile(struct tlsfd *c, int file, off_t *offset, size_t n)
 {
 	bool in = false;
-	ssize_t sent;
+	ssize_t sent = enter(c);
 
-	if (!gate_enter(&c->gate))
-		return refuse(c);
+	if (sent)
+		return leave(c, sent);
 	if (c->kernel[TX]) {
 		sent = sys_sendfile(c->fd, file, offset, n);
 		if (sent == -EBADMSG) { /* see send_data */
@@ -133,8 +149,5 @@ ssize_t tlsfd_sendfile(struct tlsfd *c, int file, off_t *offset, size_t n)
 	} else {
 		sent = send_copy(c, file, offset, n, &in);
 	}
-	if (!in)
-		return leave(c, sent);
-	leave(c, 0);
-	return sent;
+	return in ? leave(c, sent) : finish(c, sent);
 }

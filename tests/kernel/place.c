@@ -27,7 +27,7 @@ bool place_expected(enum place place)
 static struct tlsfd *stay(SSL *ssl, int fd)
 {
 	struct plan plan = { .ssl = ssl, .fd = fd };
-	struct tlsfd *c = calloc(1, sizeof(*c));
+	struct tlsfd *c = connection_new();
 
 	assert_non_null(c);
 	assert_int_equal(connection_start(c, &plan), 0);
