@@ -202,6 +202,7 @@ struct tlsfd_counters {
 	uint64_t rx_records, tx_records; /* under the current keys, as the kernel counts */
 	uint64_t rx_bytes, tx_bytes;     /* of TCP, records included */
 	uint64_t skipped;                /* records that were dealt with and not delivered */
+	uint64_t rx_rekeys, tx_rekeys;   /* KeyUpdates that were followed, and sent */
 };
 
 TLSFD_CHECKED int tlsfd_counters(const struct tlsfd *c, struct tlsfd_counters *counters);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "attach.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <string.h>
@@ -127,6 +128,44 @@ int attach_has_keys(int fd, enum way way)
 	if (err == -EBUSY || err == -ENOPROTOOPT || err == -EOPNOTSUPP)
 		return 0;
 	return err < 0 ? err : 1;
+}
+
+static uint8_t info_size(uint16_t type)
+{
+	for (size_t i = 0; i < n_ciphers; i++)
+		if (ciphers[i].type == type)
+			return (uint8_t)(sizeof(struct tls_crypto_info) + ciphers[i].iv_size +
+					 ciphers[i].key_size + ciphers[i].salt_size +
+					 SEQUENCE_SIZE);
+	return 0;
+}
+
+int attach_get_keys(int fd, enum way way, struct crypto_info *info)
+{
+	socklen_t size = sizeof(info->head);
+	int err = sys_getsockopt(fd, SOL_TLS, option(way), info->bytes, &size);
+
+	if (err)
+		return err;
+	/* any other size than the cipher's is refused */
+	info->size = info_size(info->head.cipher_type);
+	size = info->size;
+	if (!size)
+		return -EOPNOTSUPP;
+	return sys_getsockopt(fd, SOL_TLS, option(way), info->bytes, &size);
+}
+
+int attach_count(int fd, enum way way, uint64_t *records)
+{
+	struct crypto_info info = { .size = 0 };
+	int err = attach_get_keys(fd, way, &info);
+
+	if (!err) {
+		memcpy(records, info.bytes + info.size - SEQUENCE_SIZE, SEQUENCE_SIZE);
+		*records = be64toh(*records);
+	}
+	OPENSSL_cleanse(&info, sizeof(info));
+	return err;
 }
 
 bool attach_same_keys(int fd, enum way way, const struct cipher *cipher,

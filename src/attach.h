@@ -37,6 +37,13 @@ bool attach_keys(int fd, enum way way, const struct crypto_info *info, struct re
 /* Does the kernel have keys for this direction? 1, 0 or a negative errno. */
 int attach_has_keys(int fd, enum way way);
 
+/* The kernel's keys of this direction and the number of its next record; the caller
+ * wipes info. 0 or a negative errno. */
+int attach_get_keys(int fd, enum way way, struct crypto_info *info);
+
+/* The number of the next record only, which the kernel tells with the keys. */
+int attach_count(int fd, enum way way, uint64_t *records);
+
 /* Are the kernel's keys of this direction the ones in info? */
 bool attach_same_keys(int fd, enum way way, const struct cipher *cipher,
 		      const struct crypto_info *info);

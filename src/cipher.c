@@ -4,12 +4,15 @@
 #include <openssl/obj_mac.h>
 #include <string.h>
 
+/* 2^24.5 full records, RFC 8446 section 5.5; 2^23, RFC 9147 section 4.5.3 */
+enum { GCM_LIMIT = 23726566, CCM_LIMIT = 8388608 };
+
 const struct cipher ciphers[] = {
-	/* name                NID                    kernel                        key salt iv explicit */
-	{ "AES-128-GCM",       NID_aes_128_gcm,       TLS_CIPHER_AES_GCM_128,       16, 4,  8, true },
-	{ "AES-256-GCM",       NID_aes_256_gcm,       TLS_CIPHER_AES_GCM_256,       32, 4,  8, true },
-	{ "CHACHA20-POLY1305", NID_chacha20_poly1305, TLS_CIPHER_CHACHA20_POLY1305, 32, 0, 12, false },
-	{ "AES-128-CCM",       NID_aes_128_ccm,       TLS_CIPHER_AES_CCM_128,       16, 4,  8, true },
+	/* name                NID                    kernel                        key salt iv explicit limit */
+	{ "AES-128-GCM",       NID_aes_128_gcm,       TLS_CIPHER_AES_GCM_128,       16, 4,  8, true,  GCM_LIMIT },
+	{ "AES-256-GCM",       NID_aes_256_gcm,       TLS_CIPHER_AES_GCM_256,       32, 4,  8, true,  GCM_LIMIT },
+	{ "CHACHA20-POLY1305", NID_chacha20_poly1305, TLS_CIPHER_CHACHA20_POLY1305, 32, 0, 12, false, 0 },
+	{ "AES-128-CCM",       NID_aes_128_ccm,       TLS_CIPHER_AES_CCM_128,       16, 4,  8, true,  CCM_LIMIT },
 };
 const size_t n_ciphers = sizeof(ciphers) / sizeof(ciphers[0]);
 

@@ -20,6 +20,7 @@ struct cipher {
 	uint8_t salt_size;  /* the part of the IV that the kernel calls salt */
 	uint8_t iv_size;    /* the part that it calls iv */
 	bool explicit_nonce;/* in TLS 1.2 iv is sent with each record (RFC 5288 section 3) */
+	uint32_t limit;     /* records under one key; 0: the sequence number's */
 };
 
 enum {

@@ -30,6 +30,7 @@ int connection_start(struct tlsfd *c, const struct plan *plan)
 		c->kernel[way] = plan->mover[way] != TLSFD_MOVER_NONE;
 	c->control.client = !SSL_is_server(plan->ssl);
 	c->control.tls13 = SSL_version(plan->ssl) == TLS1_3_VERSION;
+	rekey_start(c, plan);
 	report_write(&c->report, plan);
 	c->wants = 0;
 	c->open = true;
@@ -130,5 +131,6 @@ void tlsfd_free(struct tlsfd *c)
 	free(c->server_name);
 	free(c->text);
 	gate_free(&c->gate);
+	rekey_forget(&c->rekey);
 	free(c);
 }

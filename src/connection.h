@@ -15,6 +15,7 @@
 
 #include "control.h"
 #include "gate.h"
+#include "rekey.h"
 #include "report.h"
 #include "validate.h"
 #include "wire.h"
@@ -33,6 +34,7 @@ struct tlsfd {
 	bool fin_sent;		/* the writer's: shutdown(SHUT_WR) */
 
 	struct gate gate;	   /* for what is sent, alerts included */
+	struct rekey rekey;
 	_Atomic int err[WAYS];	   /* the first error, negative; 0 */
 	_Atomic int alert;	   /* the peer's fatal alert, 1 + its number; 0 */
 	const char *_Atomic error; /* in a sentence */

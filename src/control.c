@@ -7,7 +7,6 @@ enum {
 	MESSAGE_HELLO_REQUEST = 0,
 	MESSAGE_CLIENT_HELLO = 1,
 	MESSAGE_NEW_SESSION_TICKET = 4,
-	MESSAGE_KEY_UPDATE = 24,
 };
 enum { TICKET_MAX = 131338 }; /* as far as its fields go, and OpenSSL */
 
@@ -78,8 +77,11 @@ static enum control_verdict begin_message(struct control *c)
 	c->body_left = (uint32_t)(c->head[1] << 16 | c->head[2] << 8 | c->head[3]);
 	c->head_have = 0;
 	switch (c->head[0]) {
-	case MESSAGE_KEY_UPDATE:
-		return c->tls13 ? CONTROL_KEY_UPDATE : wrong(c, ALERT_UNEXPECTED_MESSAGE);
+	case CONTROL_MESSAGE_KEY_UPDATE:
+		if (!c->tls13)
+			break;
+		c->key_update = true;
+		return c->body_left == 1 ? CONTROL_GO_ON : wrong(c, ALERT_DECODE_ERROR);
 	case MESSAGE_NEW_SESSION_TICKET:
 		if (!c->tls13 || !c->client)
 			break;
@@ -95,7 +97,23 @@ static enum control_verdict begin_message(struct control *c)
 	return wrong(c, ALERT_UNEXPECTED_MESSAGE);
 }
 
-static enum control_verdict take_handshake(struct control *c, const uint8_t *data, size_t n)
+/* A message is complete; n bytes of its record come behind. RFC 8446 section 4.6.3 and,
+ * that nothing may, section 5.1. */
+static enum control_verdict end_message(struct control *c, uint8_t last, size_t n, bool whole)
+{
+	if (!c->key_update) {
+		skip(c);
+		return CONTROL_GO_ON;
+	}
+	c->key_update = false;
+	c->update_requested = last == 1;
+	if (n || !whole)
+		return wrong(c, ALERT_UNEXPECTED_MESSAGE);
+	return last > 1 ? wrong(c, ALERT_ILLEGAL_PARAMETER) : CONTROL_KEY_UPDATE;
+}
+
+static enum control_verdict take_handshake(struct control *c, const uint8_t *data, size_t n,
+					   bool whole)
 {
 	enum control_verdict verdict = CONTROL_GO_ON;
 
@@ -113,7 +131,7 @@ static enum control_verdict take_handshake(struct control *c, const uint8_t *dat
 		data += passed;
 		n -= passed;
 		if (!c->head_have && !c->body_left && verdict == CONTROL_GO_ON)
-			skip(c);
+			verdict = end_message(c, data[-1], n, whole);
 	}
 	return verdict;
 }
@@ -141,7 +159,7 @@ enum control_verdict control_take(struct control *c, uint8_t type, const uint8_t
 	if (type == RECORD_ALERT)
 		return take_alert(c, data, n, whole);
 	c->warnings = 0;
-	return take_handshake(c, data, n);
+	return take_handshake(c, data, n, whole);
 }
 
 enum control_verdict control_empty_data(struct control *c)

@@ -38,10 +38,14 @@ enum {
 	CONTROL_MAX_RECORDS = 1024,
 };
 
+enum { CONTROL_MESSAGE_KEY_UPDATE = 24 }; /* RFC 8446 section 4 */
+
 /* Messages can be cut anywhere, so they are read byte by byte. */
 struct control {
 	bool client, tls13;
 	bool unsettled;		  /* a message is under way or something is counted */
+	bool update_requested;	  /* by the KeyUpdate that came last */
+	bool key_update;	  /* the message under way is one */
 	bool asked_renegotiation; /* to be refused; whoever has done so clears it */
 	uint8_t alert;		  /* see enum control_verdict */
 	uint8_t alert_bytes[2];
@@ -57,7 +61,7 @@ enum control_verdict {
 	CONTROL_GO_ON,
 	CONTROL_END,   /* close_notify */
 	CONTROL_ALERT, /* a fatal alert: control->alert */
-	CONTROL_KEY_UPDATE,
+	CONTROL_KEY_UPDATE, /* the peer's records have new keys from here on */
 	CONTROL_WRONG, /* to be answered with the alert in control->alert */
 };
 

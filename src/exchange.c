@@ -9,6 +9,7 @@
 
 #include "ending.h"
 #include "openssl_side.h"
+#include "owed.h"
 
 /* ---- reading ---- */
 
@@ -125,6 +126,24 @@ static ssize_t read_locked(struct userspace *u, const struct iovec *iov, int cou
 	return total;
 }
 
+/* The kernel has TX: what OpenSSL answers goes nowhere. */
+static bool take_key_update(struct userspace *u)
+{
+	bool any = u->key_update;
+
+	u->key_update = false;
+	return any;
+}
+
+static int answer_key_update(struct tlsfd *c)
+{
+	if (!rekey_can(c, TX))
+		return ending_abort(c, -EKEYEXPIRED, ALERT_INTERNAL_ERROR,
+				    "the peer changed its keys (KeyUpdate)");
+	owed_key_update(c);
+	return 0;
+}
+
 /* A warning of OpenSSL's that has to take the kernel's way. */
 static bool take_warning(struct userspace *u)
 {
@@ -165,16 +184,15 @@ ssize_t userspace_read(struct tlsfd *c, const struct iovec *iov, int count, int 
 		pthread_mutex_lock(&u->lock);
 		got = read_locked(u, iov, count, &e);
 		warning = take_warning(u);
-		key_update = u->key_update;
+		key_update = take_key_update(u);
 		events = outbox_is_empty(&u->out) ? POLLIN : POLLIN | POLLOUT;
 		pthread_mutex_unlock(&u->lock);
 		if (warning)
 			ending_refuse_renegotiation(c);
-		if (key_update)
-			ending_abort(c, -EKEYEXPIRED, ALERT_INTERNAL_ERROR,
-				     "the peer changed its keys (KeyUpdate)");
-		if (got || key_update)
-			return got ? got : c->err[RX];
+		if (key_update && answer_key_update(c) && !got)
+			return c->err[RX];
+		if (got)
+			return got;
 		if (e.err != -EAGAIN)
 			return finish_read(c, &e);
 		if (userspace_wait(c, RX, events, flags))

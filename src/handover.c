@@ -14,6 +14,7 @@
 #include "forget.h"
 #include "handover.h"
 #include "keys.h"
+#include "rekey.h"
 #include "report.h"
 #include "why.h"
 
@@ -105,8 +106,11 @@ static bool move(struct plan *p)
 		return false;
 	moved = derive(p) && attach(p);
 	OPENSSL_cleanse(p->info, sizeof(p->info));
-	if (complete(p) || half_moved(p))
-		forget(p); /* no way back from here */
+	if (complete(p) || half_moved(p)) { /* no way back from here */
+		if (p->rekey)
+			rekey_keep(p->rekey, p);
+		forget(p);
+	}
 	return moved;
 }
 
@@ -217,6 +221,7 @@ int tlsfd_handover_directions(SSL *ssl, unsigned directions, struct tlsfd **conn
 	err = outcome_new(&o, ssl, conn, report);
 	if (err)
 		return err;
+	plan.rekey = o.c ? &o.c->rekey : NULL;
 	err = handover(&plan);
 	no_memory = deliver(&plan, err == 0, &o, conn, report);
 	return no_memory ? no_memory : err;

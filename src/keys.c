@@ -6,6 +6,7 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/kdf.h>
+#include <openssl/sha.h>
 #include <string.h>
 
 enum { TLS12_KEY_BLOCK_MAX = 2 * (CIPHER_KEY_MAX + CIPHER_IV_MAX) };
@@ -54,21 +55,30 @@ static int expand_label(const EVP_MD *md, const uint8_t *secret, size_t secret_s
 }
 
 /* RFC 8446 section 7.3 */
-static int derive_tls13(SSL *ssl, const struct watched_way *ww, const struct cipher *cipher,
-			struct crypto_info *info)
+static int derive_tls13(const EVP_MD *md, const uint8_t *secret, size_t secret_size,
+			const struct cipher *cipher, uint64_t records, struct crypto_info *info)
 {
-	const EVP_MD *md = handshake_digest(ssl);
 	uint8_t key[CIPHER_KEY_MAX], iv[CIPHER_IV_MAX];
-	int err = expand_label(md, ww->secret, ww->secret_size, "key", key, cipher->key_size);
+	int err = expand_label(md, secret, secret_size, "key", key, cipher->key_size);
 
 	if (!err)
-		err = expand_label(md, ww->secret, ww->secret_size, "iv", iv, CIPHER_IV_MAX);
+		err = expand_label(md, secret, secret_size, "iv", iv, CIPHER_IV_MAX);
 	if (!err)
-		cipher_pack(cipher, TLS1_3_VERSION, key, iv, iv + cipher->salt_size,
-			    ww->flow.records, info);
+		cipher_pack(cipher, TLS1_3_VERSION, key, iv, iv + cipher->salt_size, records,
+			    info);
 	OPENSSL_cleanse(key, sizeof(key));
 	OPENSSL_cleanse(iv, sizeof(iv));
 	return err;
+}
+
+int keys_update(const struct cipher *cipher, const uint8_t *secret, size_t size, uint8_t *next,
+		struct crypto_info *info)
+{
+	/* the hash of the suite: its length is the secret's */
+	const EVP_MD *md = size == SHA384_DIGEST_LENGTH ? EVP_sha384() : EVP_sha256();
+	int err = expand_label(md, secret, size, "traffic upd", next, size);
+
+	return err ? err : derive_tls13(md, next, size, cipher, 0, info);
 }
 
 /* ---- TLS 1.2 ---- */
@@ -137,7 +147,8 @@ int keys_derive(SSL *ssl, const struct watch *w, enum way way, const struct ciph
 {
 	const struct watched_way *ww = &w->way[way];
 	int err = SSL_version(ssl) == TLS1_3_VERSION ?
-			  derive_tls13(ssl, ww, cipher, info) :
+			  derive_tls13(handshake_digest(ssl), ww->secret, ww->secret_size,
+				       cipher, ww->flow.records, info) :
 			  derive_tls12(ssl, ww, way, cipher, info);
 
 	if (err)

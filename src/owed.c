@@ -25,6 +25,10 @@ int owed_send(const struct tlsfd *c, uint8_t type, const void *data, size_t n, i
 
 	*CMSG_DATA(&control.align) = type;
 	sent = sys_sendmsg(c->fd, &msg, MSG_NOSIGNAL | flags);
+	if (sent == -EBADMSG) { /* what the reader met */
+		sys_clear_error(c->fd);
+		sent = sys_sendmsg(c->fd, &msg, MSG_NOSIGNAL | flags);
+	}
 	return sent < 0 ? (int)sent : 0;
 }
 
@@ -44,9 +48,27 @@ static int pay_alert(struct tlsfd *c, int flags)
 	return 0;
 }
 
+static int pay_key_update(struct tlsfd *c, int flags)
+{
+	int err;
+
+	if (!gate_take_key_update(&c->gate))
+		return 0;
+	err = rekey_tx(c, false, flags);
+	if (err == -EAGAIN) {
+		gate_post_key_update(&c->gate);
+	} else if (err) {
+		connection_fail_tcp(c, TX, err);
+		gate_shut(&c->gate);
+	}
+	return err;
+}
+
 int owed_pay(struct tlsfd *c, int flags)
 {
-	return pay_alert(c, flags);
+	int err = pay_alert(c, flags);
+
+	return err ? err : pay_key_update(c, flags);
 }
 
 void owed_settle(struct tlsfd *c)
@@ -58,6 +80,12 @@ void owed_settle(struct tlsfd *c)
 		if (err)
 			return;
 	}
+}
+
+void owed_key_update(struct tlsfd *c)
+{
+	gate_post_key_update(&c->gate);
+	owed_settle(c);
 }
 
 void owed_alert(struct tlsfd *c, enum alert_level level, enum alert alert)

@@ -9,6 +9,9 @@
 
 #include "connection.h"
 
+/* The reader's: notes an answer to KeyUpdate, and sends it unless the writer is inside. */
+void owed_key_update(struct tlsfd *c);
+
 /* The reader's: notes an alert, and sends it unless the writer is inside. */
 void owed_alert(struct tlsfd *c, enum alert_level level, enum alert alert);
 

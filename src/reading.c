@@ -5,6 +5,7 @@
 #include <limits.h>
 
 #include "ending.h"
+#include "owed.h"
 #include "sys.h"
 #include "userspace.h"
 
@@ -17,6 +18,7 @@ static int fail_read(struct tlsfd *c, int err)
 {
 	switch (err) {
 	case -EAGAIN:
+		owed_settle(c);
 		return err;
 	case -EBADMSG:
 		return ending_abort(c, err, ALERT_BAD_RECORD_MAC, "a record did not decrypt");
@@ -41,6 +43,27 @@ static int fail_read(struct tlsfd *c, int err)
 
 /* ---- records that are not data ---- */
 
+/* RX first: what comes behind the KeyUpdate can't be read otherwise. */
+static int follow_key_update(struct tlsfd *c)
+{
+	int err = c->control.update_requested && !rekey_can(c, TX) ? -EOPNOTSUPP : rekey_rx(c);
+
+	if (err == -EOPNOTSUPP || err == -EBUSY)
+		return fail_read(c, -EKEYEXPIRED);
+	if (err)
+		return ending_abort(c, err, ALERT_INTERNAL_ERROR,
+				    "the peer's next key could not be set");
+	if (c->control.update_requested)
+		owed_key_update(c);
+	return 0;
+}
+
+/* EKEYEXPIRED, and no KeyUpdate is complete. */
+static int resume(struct tlsfd *c)
+{
+	return rekey_resume(c) ? fail_read(c, -EKEYEXPIRED) : 0;
+}
+
 /* 0: go on, or the end of file (c->eof); else the error. */
 static int obey(struct tlsfd *c, enum control_verdict verdict)
 {
@@ -57,7 +80,7 @@ static int obey(struct tlsfd *c, enum control_verdict verdict)
 		connection_note_alert(c, c->control.alert);
 		return ending_abort(c, -EPROTO, ALERT_NONE, "the peer sent a fatal alert");
 	case CONTROL_KEY_UPDATE:
-		return fail_read(c, -EKEYEXPIRED);
+		return follow_key_update(c);
 	case CONTROL_WRONG:
 		break;
 	}
@@ -102,6 +125,8 @@ static ssize_t take_typed(struct tlsfd *c, const struct iovec *iov, int flags)
 	int type;
 	ssize_t got = receive_typed(c->fd, iov, flags, &type, &whole);
 
+	if (got == -EKEYEXPIRED)
+		return resume(c);
 	if (got < 0)
 		return fail_read(c, (int)got);
 	if (type < 0)
@@ -135,8 +160,8 @@ static ssize_t read_on(struct tlsfd *c, const struct iovec *iov, int count, int 
 	while (first->iov_len == 0)
 		first++;
 	/* 0 can be an empty data record with another one behind it */
-	while (got == -EIO || got == 0) {
-		got = take_typed(c, first, flags);
+	while (got == -EIO || got == 0 || got == -EKEYEXPIRED) {
+		got = got == -EKEYEXPIRED ? resume(c) : take_typed(c, first, flags);
 		if (got || c->eof)
 			break;
 		got = receive_data(c, iov, count, flags);
@@ -154,6 +179,48 @@ static ssize_t ended(const struct tlsfd *c)
 	return atomic_load_explicit(&c->err[RX], memory_order_relaxed);
 }
 
+/* The first stretch of iov behind its first have bytes; false: there is none. */
+static bool room_behind(const struct iovec *iov, int count, size_t have, struct iovec *room)
+{
+	for (; count; iov++, count--) {
+		if (have < iov->iov_len) {
+			room->iov_base = (uint8_t *)iov->iov_base + have;
+			room->iov_len = iov->iov_len - have;
+			return true;
+		}
+		have -= iov->iov_len;
+	}
+	return false;
+}
+
+/*
+ * The kernel decrypts what is behind the data until the buffer is full, and poll(2) then
+ * doesn't tell of a KeyUpdate (net/tls/tls_main.c: tls_sk_poll). So nothing may be left
+ * behind a short read. An end or an error that is met is kept for the next call.
+ */
+static ssize_t look_ahead(struct tlsfd *c, const struct iovec *iov, int count, ssize_t have)
+{
+	struct iovec room;
+
+	while (!ended(c) && !c->eof && room_behind(iov, count, (size_t)have, &room)) {
+		ssize_t got = read_on(c, &room, 1, MSG_DONTWAIT,
+				      receive_data(c, &room, 1, MSG_DONTWAIT));
+
+		if (got <= 0)
+			break;
+		have += got;
+	}
+	return have;
+}
+
+/* got: what receive_data said. */
+static ssize_t settle(struct tlsfd *c, const struct iovec *iov, int count, int flags, ssize_t got)
+{
+	if (got <= 0 || c->control.unsettled)
+		got = read_on(c, iov, count, flags, got);
+	return got > 0 && c->rekey.in_kernel ? look_ahead(c, iov, count, got) : got;
+}
+
 ssize_t tlsfd_read(struct tlsfd *c, void *buf, size_t n)
 {
 	struct iovec iov = { buf, n };
@@ -164,9 +231,9 @@ ssize_t tlsfd_read(struct tlsfd *c, void *buf, size_t n)
 	if (!c->kernel[RX])
 		return userspace_read(c, &iov, 1, 0);
 	got = sys_recv(c->fd, buf, n, 0);
-	if (got > 0 && !c->control.unsettled)
+	if (got == (ssize_t)n && !c->control.unsettled)
 		return got;
-	return read_on(c, &iov, 1, 0, got);
+	return settle(c, &iov, 1, 0, got);
 }
 
 static bool has_room(const struct iovec *iov, int count)
@@ -184,10 +251,7 @@ ssize_t reading_take(struct tlsfd *c, const struct iovec *iov, int count, int fl
 		return got;
 	if (!c->kernel[RX])
 		return userspace_read(c, iov, count, flags);
-	got = receive_data(c, iov, count, flags);
-	if (got > 0 && !c->control.unsettled)
-		return got;
-	return read_on(c, iov, count, flags, got);
+	return settle(c, iov, count, flags, receive_data(c, iov, count, flags));
 }
 
 ssize_t tlsfd_readv(struct tlsfd *c, const struct iovec *iov, int count)
@@ -204,8 +268,11 @@ static int peek(struct tlsfd *c)
 	struct iovec iov = { &byte, 1 };
 	bool whole;
 	int type;
-	ssize_t got = receive_typed(c->fd, &iov, MSG_PEEK | MSG_DONTWAIT, &type, &whole);
+	ssize_t got;
 
+	do
+		got = receive_typed(c->fd, &iov, MSG_PEEK | MSG_DONTWAIT, &type, &whole);
+	while (got == -EKEYEXPIRED && !resume(c));
 	if (got < 0)
 		return fail_read(c, (int)got);
 	if (type < 0)

@@ -216,7 +216,7 @@ static int fail_both(struct tlsfd *c, int err)
  * 1.2 allows it), and a part of one can't be seen in it. */
 static int move(struct tlsfd *c)
 {
-	struct plan plan = { .ssl = c->ssl, .want = BOTH, .fd = c->fd };
+	struct plan plan = { .ssl = c->ssl, .want = BOTH, .fd = c->fd, .rekey = &c->rekey };
 	int err = 0, no_memory;
 
 	if (c->config->kernel == TLSFD_KERNEL_NEVER)

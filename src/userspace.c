@@ -119,15 +119,28 @@ static void see_alert(struct userspace *u, enum way way, uint8_t level, uint8_t 
 		connection_note_alert(u->c, number);
 }
 
-static void see_message(struct userspace *u, const uint8_t *message, size_t n)
+/* OpenSSL's own keys change with the next record. */
+static void see_key_update(struct userspace *u, enum way way, bool answer_requested)
 {
-	const uint8_t answer_requested = 1; /* RFC 8446 section 4.6.3 */
-
-	u->messages_in_a_row++;
-	if (message[0] != SSL3_MT_KEY_UPDATE)
-		skip(u);
-	else if (u->c->kernel[TX] && n == 5 && message[4] == answer_requested)
+	if (u->c->kernel[way])
+		return; /* what it makes of a direction that it no longer has */
+	u->flow[way].records = 0;
+	atomic_fetch_add_explicit(&u->c->rekey.done[way], 1, memory_order_relaxed);
+	if (way == RX && u->c->kernel[TX] && answer_requested)
 		u->key_update = true;
+}
+
+static void see_message(struct userspace *u, enum way way, const uint8_t *message, size_t n)
+{
+	bool is_key_update = message[0] == SSL3_MT_KEY_UPDATE && n == 5;
+
+	if (is_key_update)
+		see_key_update(u, way, message[4] == SSL_KEY_UPDATE_REQUESTED);
+	if (way == TX)
+		return;
+	u->messages_in_a_row++;
+	if (!is_key_update)
+		skip(u);
 }
 
 static void on_message(int write, int version, int type, const void *data, size_t n, SSL *ssl,
@@ -139,8 +152,8 @@ static void on_message(int write, int version, int type, const void *data, size_
 	if (type == SSL3_RT_ALERT && n == 2)
 		see_alert(u, write ? TX : RX, ((const uint8_t *)data)[0],
 			  ((const uint8_t *)data)[1]);
-	if (type == SSL3_RT_HANDSHAKE && !write && n)
-		see_message(u, data, n);
+	if (type == SSL3_RT_HANDSHAKE && n)
+		see_message(u, write ? TX : RX, data, n);
 }
 
 /* ---- lifetime ---- */
@@ -258,6 +271,19 @@ int userspace_flush(struct tlsfd *c)
 
 	pthread_mutex_lock(&c->user->lock);
 	err = outbox_flush(&c->user->out, c->fd);
+	pthread_mutex_unlock(&c->user->lock);
+	return err;
+}
+
+int userspace_rekey(struct tlsfd *c, bool request)
+{
+	int type = request ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED, err;
+
+	pthread_mutex_lock(&c->user->lock);
+	err = outbox_flush(&c->user->out, c->fd);
+	ERR_clear_error();
+	if (!err && (SSL_key_update(c->ssl, type) != 1 || SSL_do_handshake(c->ssl) != 1))
+		err = -EIO;
 	pthread_mutex_unlock(&c->user->lock);
 	return err;
 }

@@ -30,6 +30,9 @@ int userspace_flush(struct tlsfd *c);
 /* An alert of ours, as near as OpenSSL can be brought to it. 0 or -EAGAIN. */
 int userspace_alert(struct tlsfd *c, uint16_t alert, int flags);
 
+/* KeyUpdate by OpenSSL. 0; -EAGAIN: no room; -EIO. */
+int userspace_rekey(struct tlsfd *c, bool request);
+
 short userspace_wants(const struct tlsfd *c, enum way way);
 void userspace_count(const struct tlsfd *c, enum way way, uint64_t *records);
 

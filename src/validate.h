@@ -12,6 +12,8 @@
 #include "cipher.h"
 #include "watch.h"
 
+struct rekey;
+
 /* One handover: what was asked, what is there, what stands against it. */
 struct plan {
 	SSL *ssl;
@@ -23,6 +25,7 @@ struct plan {
 	enum tlsfd_mover mover[WAYS]; /* who has moved it (so far) */
 	struct refusal no[WAYS];
 	struct crypto_info info[WAYS];
+	struct rekey *rekey;          /* keeps the traffic secrets; NULL: nobody does */
 };
 
 /* The public name of a way, and back. */

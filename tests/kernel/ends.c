@@ -295,12 +295,6 @@ static void http(struct raw_peer *p)
 	raw_send_bytes(p, text, sizeof(text));
 }
 
-static void key_update(struct raw_peer *p)
-{
-	raw_update_keys(p, false);
-	after(p);
-}
-
 /* Everything that goes on, in one stream that is cut at every byte. */
 static void byte_by_byte(struct raw_peer *p)
 {
@@ -475,11 +469,6 @@ static const struct ending endings[] = {
 	  WHEN(V13, ANY),
 	  .act = client_hello,
 	  .want = DEAD(-EPROTO, 10) },
-	{ .name = "KeyUpdate",
-	  WHEN(V13, ANY),
-	  .act = key_update,
-	  .want = DEAD(-EKEYEXPIRED, 80),
-	  .want_openssl = LIKE(GOES_ON("after", 0)) },
 
 	{ .name = "ChangeCipherSpec",
 	  WHEN(BOTH, ANY),

@@ -65,14 +65,29 @@ static void keys_tls13(struct raw_peer *p, bool server)
 	w->sequence = 0;
 }
 
-void raw_update_keys(struct raw_peer *p, bool answer_requested)
+static void next_keys(struct raw_peer *p, bool server)
 {
-	uint8_t *secret = p->secret[p->server], next[64];
+	uint8_t *secret = p->secret[server], next[64];
 
-	raw_send(p, 22, (uint8_t[]){ 24, 0, 0, 1, answer_requested }, 5);
 	expand(p->digest, secret, p->secret_size, "traffic upd", next, p->secret_size);
 	memcpy(secret, next, p->secret_size);
-	keys_tls13(p, p->server);
+	keys_tls13(p, server);
+}
+
+void raw_next_out(struct raw_peer *p)
+{
+	next_keys(p, p->server);
+}
+
+void raw_next_in(struct raw_peer *p)
+{
+	next_keys(p, !p->server);
+}
+
+void raw_update_keys(struct raw_peer *p, bool answer_requested)
+{
+	raw_send(p, 22, (uint8_t[]){ 24, 0, 0, 1, answer_requested }, 5);
+	raw_next_out(p);
 }
 
 /* RFC 5246 section 6.3 */

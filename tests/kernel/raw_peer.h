@@ -60,6 +60,9 @@ void raw_send_alert(struct raw_peer *p, uint8_t level, uint8_t number);
 
 /* TLS 1.3: KeyUpdate, and what comes after it under the next keys. */
 void raw_update_keys(struct raw_peer *p, bool answer_requested);
+/* The next keys without a word, of what we send; of what we receive. */
+void raw_next_out(struct raw_peer *p);
+void raw_next_in(struct raw_peer *p);
 
 /* FIN; RST. */
 void raw_fin(struct raw_peer *p);

@@ -56,6 +56,7 @@ static const char *const impossible[] = {
 	"this kernel has no io_uring",
 	"this OpenSSL has no QUIC",
 	"this kernel has no MPTCP",
+	"this kernel can't change keys",
 	"a sanitizer has memory of its own",
 };
 

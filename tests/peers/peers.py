@@ -171,12 +171,13 @@ def counters():
 @contextlib.contextmanager
 def kernel_makes(connections):
     """The kernel took both directions of so many connections meanwhile, and could open
-    every record."""
+    every record. A process may have asked it once, on a pair of its own, to change a TX key."""
     before = counters()
     yield
     after = counters()
     grown = {name: after[name] - before[name] for name in after}
-    assert grown == {"tx": connections, "rx": connections, "errors": 0}
+    assert grown["tx"] - connections in (0, 1)
+    assert grown == {"tx": grown["tx"], "rx": connections, "errors": 0}
 
 
 class Said:

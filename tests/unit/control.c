@@ -56,6 +56,16 @@ static const struct row rows[] = {
 	{ "ticket to a client 1.2", CLIENT12, RECORD_HANDSHAKE, BYTES(TICKET), CONTROL_WRONG, 10, 0 },
 	{ "KeyUpdate to a client 1.3", CLIENT13, RECORD_HANDSHAKE, BYTES(24, 0, 0, 1, 1), CONTROL_KEY_UPDATE, 0, 0 },
 	{ "KeyUpdate to a server 1.3", SERVER13, RECORD_HANDSHAKE, BYTES(24, 0, 0, 1, 0), CONTROL_KEY_UPDATE, 0, 0 },
+	{ "KeyUpdate without a body", CLIENT13, RECORD_HANDSHAKE, BYTES(24, 0, 0, 0), CONTROL_WRONG, 50, 0 },
+	{ "KeyUpdate of two bytes", SERVER13, RECORD_HANDSHAKE, BYTES(24, 0, 0, 2, 0, 0), CONTROL_WRONG, 50, 0 },
+	{ "KeyUpdate of value 2", CLIENT13, RECORD_HANDSHAKE, BYTES(24, 0, 0, 1, 2), CONTROL_WRONG, 47, 0 },
+	{ "ticket behind KeyUpdate", CLIENT13, RECORD_HANDSHAKE, BYTES(24, 0, 0, 1, 0, TICKET),
+	  CONTROL_WRONG, 10, 0 },
+	{ "part of a message behind KeyUpdate", CLIENT13, RECORD_HANDSHAKE, BYTES(24, 0, 0, 1, 1, 4),
+	  CONTROL_WRONG, 10, 0 },
+	{ "two KeyUpdates in one record", SERVER13, RECORD_HANDSHAKE,
+	  BYTES(24, 0, 0, 1, 0, 24, 0, 0, 1, 0), CONTROL_WRONG, 10, 0 },
+	{ "part of a KeyUpdate waits", SERVER13, RECORD_HANDSHAKE, BYTES(24, 0, 0, 1), CONTROL_GO_ON, 0, 0 },
 	{ "KeyUpdate in 1.2", CLIENT12, RECORD_HANDSHAKE, BYTES(24, 0, 0, 1, 0), CONTROL_WRONG, 10, 0 },
 	{ "HelloRequest to a client 1.2", CLIENT12, RECORD_HANDSHAKE, BYTES(0, 0, 0, 0), CONTROL_GO_ON, 0, 1 },
 	{ "HelloRequest to a server 1.2", SERVER12, RECORD_HANDSHAKE, BYTES(0, 0, 0, 0), CONTROL_WRONG, 10, 0 },
@@ -113,6 +123,20 @@ static void any_pieces(void **state)
 static enum control_verdict take(struct control *c, uint8_t type, const void *data, size_t n)
 {
 	return control_take(c, type, data, n, true);
+}
+
+static void key_update_asks(void **state)
+{
+	struct control c = { .tls13 = true };
+
+	(void)state;
+	for (uint8_t asks = 2; asks--;) {
+		assert_int_equal(take(&c, RECORD_HANDSHAKE, "\x18\0", 2), CONTROL_GO_ON);
+		assert_int_equal(take(&c, RECORD_HANDSHAKE, (uint8_t[]){ 0, 1, asks }, 3),
+				 CONTROL_KEY_UPDATE);
+		assert_int_equal(c.update_requested, asks);
+		assert_int_equal(control_data(&c), CONTROL_GO_ON);
+	}
 }
 
 /* RFC 8446 section 5.1 forbids them; TLS 1.2 bears some of handshake. */
@@ -203,6 +227,7 @@ static void data_inside_a_message(void **state)
 int main(int argc, char **argv)
 {
 	suite_add(empty_records, NULL, 0, "empty records");
+	suite_add(key_update_asks, NULL, 0, "KeyUpdate asks or doesn't");
 	suite_add(longest_message, NULL, 0, "longest message");
 	suite_add(rows_are_bounded, NULL, 0, "rows are bounded");
 	suite_add(empty_data_is_bounded, NULL, 0, "empty data is bounded");

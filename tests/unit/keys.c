@@ -53,10 +53,11 @@ static void set_suite(SSL_CTX *ctx, const struct suite *s)
 }
 
 /* A finished handshake of this suite, both contexts prepared. */
-static void connect_pair(struct pair *p, const struct suite *s)
+static void connect_pair_with(struct pair *p, const struct suite *s, SSL_CTX_keylog_cb_func keylog)
 {
 	SSL_CTX *client = pair_context(false), *server = pair_context(true);
 
+	SSL_CTX_set_keylog_callback(client, keylog);
 	set_suite(client, s);
 	set_suite(server, s);
 	assert_int_equal(tlsfd_prepare(client), 0);
@@ -65,6 +66,11 @@ static void connect_pair(struct pair *p, const struct suite *s)
 	SSL_CTX_free(client);
 	SSL_CTX_free(server);
 	pair_handshake(p);
+}
+
+static void connect_pair(struct pair *p, const struct suite *s)
+{
+	connect_pair_with(p, s, NULL);
 }
 
 static void rfc_8448(void **state)
@@ -278,6 +284,68 @@ static void next_nonce_carries(void **state)
 	pair_close(&p);
 }
 
+/* ---- keys_update: OpenSSL's own key log says what comes next ---- */
+
+enum { GENERATIONS = 4 };
+
+static struct {
+	uint8_t secret[2][GENERATIONS][48]; /* the client's, the server's */
+	unsigned count[2];
+	size_t size;
+} logged;
+
+/* "SERVER_TRAFFIC_SECRET_0 random secret" in hexadecimal; later ones are all called _N. */
+static void on_keylog(const SSL *ssl, const char *line)
+{
+	const char *hex = strrchr(line, ' ') + 1;
+	bool server = *line == 'S';
+	unsigned n = logged.count[server];
+
+	(void)ssl;
+	if (strncmp(line + 6, "_TRAFFIC_SECRET_", 16) || n == GENERATIONS)
+		return;
+	logged.size = strlen(hex) / 2;
+	for (size_t i = 0; i < logged.size; i++)
+		sscanf(hex + 2 * i, "%2hhx", &logged.secret[server][n][i]);
+	logged.count[server]++;
+}
+
+static void update_both(struct pair *p)
+{
+	for (int i = 1; i < GENERATIONS; i++) {
+		assert_int_equal(SSL_key_update(p->client, SSL_KEY_UPDATE_REQUESTED), 1);
+		pair_talk(p);
+	}
+}
+
+static void key_updates(void **state)
+{
+	const struct suite *s = *state;
+	const struct cipher *cipher;
+	struct pair p;
+
+	memset(&logged, 0, sizeof(logged));
+	connect_pair_with(&p, s, on_keylog);
+	update_both(&p);
+	cipher = cipher_find(SSL_CIPHER_get_cipher_nid(SSL_get_current_cipher(p.client)), s->name);
+	for (int side = 0; side < 2; side++)
+		for (int i = 1; i < GENERATIONS; i++) {
+			struct crypto_info info = { .size = 0 }, want = { .size = 0 };
+			struct watch w = { .way[TX].secret_size = logged.size };
+			uint8_t next[48];
+
+			assert_int_equal(keys_update(cipher, logged.secret[side][i - 1],
+						     logged.size, next, &info),
+					 0);
+			assert_memory_equal(next, logged.secret[side][i], logged.size);
+			memcpy(w.way[TX].secret, next, logged.size);
+			assert_int_equal(keys_derive(p.client, &w, TX, cipher, &want), 0);
+			assert_memory_equal(info.bytes, want.bytes, want.size);
+			assert_int_equal(info.size, want.size);
+		}
+	pair_close(&p);
+}
+
 static void no_cipher_no_keys(void **state)
 {
 	/* a secret of no size, as if it had not been seen: an error, and nothing in info */
@@ -303,6 +371,10 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < LENGTH(suites); i++)
 		suite_add(records_open_both_ways, &suites[i], sizeof(suites[i]),
 			  "records open, %s%s", suites[i].name, suites[i].no_ems ? ", no EMS" : "");
+	for (size_t i = 0; i < LENGTH(suites); i++)
+		if (suites[i].version == TLS1_3_VERSION)
+			suite_add(key_updates, &suites[i], sizeof(suites[i]), "the next keys, %s",
+				  suites[i].name);
 	suite_add(next_nonce_carries, NULL, 0, "the next explicit nonce carries");
 	suite_add(no_cipher_no_keys, NULL, 0, "an underivable key leaves nothing behind");
 	return suite_run(argc, argv);

@@ -1,0 +1,53 @@
+/*
+ * New keys for a living connection, TLS 1.3: KeyUpdate, RFC 8446 section 4.6.3. Each
+ * direction has its half: the reader installs the peer's next key (RX); the record that
+ * announces ours and the key go out together, inside the gate (TX).
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef TLSFD_REKEY_H
+#define TLSFD_REKEY_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <tlsfd.h>
+
+#include "validate.h"
+
+enum { REKEY_SECRET_MAX = 48 };
+
+struct rekey {
+	const struct cipher *cipher; /* NULL: none of the kernel's */
+	bool in_kernel;		     /* RX is, TLS 1.3, and this kernel can change keys */
+	/* kept for as long as keys are to be changed: RX the reader's, TX for who is inside
+	 * the gate; size 0: not kept */
+	uint8_t secret[WAYS][REKEY_SECRET_MAX];
+	size_t secret_size[WAYS];
+	_Atomic uint64_t done[WAYS]; /* how often */
+};
+
+/* Before the handover forgets the traffic secrets: keeps those that will be needed. */
+void rekey_keep(struct rekey *r, const struct plan *plan);
+void rekey_start(struct tlsfd *c, const struct plan *plan);
+/* Wipes the secrets. */
+void rekey_forget(struct rekey *r);
+
+/* The reader's, after the peer's KeyUpdate. 0; -EOPNOTSUPP: can't be had; or what the
+ * kernel said. */
+int rekey_rx(struct tlsfd *c);
+
+/*
+ * The kernel stops reading behind each handshake record that starts like a KeyUpdate
+ * (net/tls/tls_sw.c: tls_check_pending_rekey). When it was none, or a part of one, the
+ * keys that it has make it go on. 0 or a negative errno.
+ */
+int rekey_resume(const struct tlsfd *c);
+
+/* KeyUpdate and our next key, for who is inside the gate; request: the peer is asked for
+ * the same. 0; -EAGAIN: no room; -EOPNOTSUPP; or an error, and the gate is shut. */
+int rekey_tx(struct tlsfd *c, bool request, int flags);
+
+/* Can this direction be given new keys? */
+bool rekey_can(const struct tlsfd *c, enum way way);
+
+#endif
