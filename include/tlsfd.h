@@ -89,6 +89,13 @@ enum tlsfd_kernel { TLSFD_KERNEL_PREFER, TLSFD_KERNEL_REQUIRE, TLSFD_KERNEL_NEVE
 /* PREFER (default): user space where the kernel can't. REQUIRE: tlsfd_handshake fails then. */
 TLSFD_CHECKED int tlsfd_config_set_kernel(struct tlsfd_config *, enum tlsfd_kernel);
 
+enum tlsfd_rekey { TLSFD_REKEY, TLSFD_REKEY_CLOSE, TLSFD_REKEY_CONTINUE };
+
+/* KeyUpdate, and what happens after so many records under one key (0: the cipher's own
+ * limit): new keys (default), no more data, or nothing. tlsfd_rekey(3). */
+TLSFD_CHECKED int tlsfd_config_set_rekey(struct tlsfd_config *, enum tlsfd_rekey policy,
+					 uint64_t records);
+
 /* A client takes any chain; any name. Who can be in between reads everything. */
 TLSFD_API void tlsfd_config_insecure_no_verify_chain(struct tlsfd_config *);
 TLSFD_API void tlsfd_config_insecure_no_verify_name(struct tlsfd_config *);
@@ -120,7 +127,7 @@ TLSFD_CHECKED int tlsfd_handshake_within(struct tlsfd *c, int timeout_ms);
  *   -ECONNABORTED   the peer ended TCP without close_notify: data may be missing
  *   -EPROTO         a fatal alert (tlsfd_alert has its number), or a record
  *                   that has no place here
- *   -EKEYEXPIRED    the peer sent KeyUpdate: nothing more can be read
+ *   -EKEYEXPIRED    the peer sent KeyUpdate, and its new keys can't be had
  *   -EBADMSG        a record did not decrypt; -EMSGSIZE, -EINVAL: no TLS record
  *   -ECONNRESET ... errors of TCP
  * Alerts that don't end the connection and a client's session tickets are
@@ -134,8 +141,8 @@ TLSFD_CHECKED ssize_t tlsfd_readv(struct tlsfd *c, const struct iovec *iov, int 
 /*
  * Sends up to n bytes. Returns how many were taken (their records are made and
  * numbered), which on a non-blocking fd can be fewer; or -EAGAIN (nothing was
- * taken), -EPIPE after tlsfd_shutdown, a reset or an error of the peer's, other errors of
- * TCP.
+ * taken), -EPIPE after tlsfd_shutdown, a reset or an error of the peer's, -EKEYEXPIRED at
+ * the limit of TLSFD_REKEY_CLOSE, other errors of TCP.
  * Never raises SIGPIPE.
  */
 TLSFD_CHECKED ssize_t tlsfd_write(struct tlsfd *c, const void *buf, size_t n);
@@ -143,6 +150,13 @@ TLSFD_CHECKED ssize_t tlsfd_writev(struct tlsfd *c, const struct iovec *iov, int
 /* n bytes of the file from *offset (then advanced) or, offset NULL, from its position.
  * May raise SIGPIPE in the kernel (sendfile(2) has no MSG_NOSIGNAL). */
 TLSFD_CHECKED ssize_t tlsfd_sendfile(struct tlsfd *c, int file, off_t *offset, size_t n);
+
+/* New keys for what we send, TLS 1.3; request: the peer is asked for the same. 0, -EAGAIN,
+ * -EOPNOTSUPP where that can't be had, or as tlsfd_write. */
+TLSFD_CHECKED int tlsfd_rekey(struct tlsfd *c, bool request);
+/* As tlsfd_config_set_rekey. Any policy but TLSFD_REKEY wipes the traffic secrets. No
+ * other thread may use c meanwhile. */
+TLSFD_CHECKED int tlsfd_set_rekey(struct tlsfd *c, enum tlsfd_rekey policy, uint64_t records);
 
 /*
  * Sends close_notify and TCP's FIN behind it. 0 when both were accepted (also when
@@ -156,12 +170,14 @@ TLSFD_CHECKED int tlsfd_shutdown(struct tlsfd *c);
 TLSFD_CHECKED int tlsfd_finish(struct tlsfd *c, int timeout_ms);
 
 /*
- * For code that reads the bare fd itself with read, splice, io_uring: it got EIO,
- * EINVAL, EAGAIN or 0. Deals with what is there and returns 1: go on reading; 0: end of
- * file (close_notify); -EAGAIN: nothing there; -EXDEV: RX is not in the kernel; or an error
- * as tlsfd_read. Never waits.
+ * For code that uses the bare fd with read, write, splice, io_uring. TLSFD_RX, after EIO,
+ * EINVAL, EAGAIN, EKEYEXPIRED or 0: deals with what is there and returns 1: go on reading;
+ * 0: end of file (close_notify); -EAGAIN: nothing there; or an error as tlsfd_read.
+ * TLSFD_TX says that nobody is writing: what is owed to the peer goes out, new keys near
+ * the limit too: 1, -EAGAIN: no room yet; or an error as tlsfd_write. Both: as TLSFD_RX.
+ * -EXDEV: a direction is not in the kernel. Never waits.
  */
-TLSFD_CHECKED int tlsfd_attend(struct tlsfd *c);
+TLSFD_CHECKED int tlsfd_attend(struct tlsfd *c, unsigned directions);
 
 /* The bare fd, for use without this library: frees *c, sets it to NULL and returns the fd.
  * -EXDEV while a direction is not in the kernel (write(2) would put plaintext on the

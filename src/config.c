@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "rekey.h"
 
 /* ---- the object ---- */
 
@@ -221,6 +222,20 @@ int tlsfd_config_set_client_auth(struct tlsfd_config *config, enum tlsfd_client_
 	if ((unsigned)auth > TLSFD_CLIENT_AUTH_REQUIRED)
 		return config_fail(config, -EINVAL, "client auth: no such choice");
 	config->client_auth = auth;
+	return 0;
+}
+
+int tlsfd_config_set_rekey(struct tlsfd_config *config, enum tlsfd_rekey policy, uint64_t records)
+{
+	int err = config_change_common(config, "rekey");
+
+	if (err)
+		return err;
+	if (!rekey_is_valid(policy, records))
+		return config_fail(config, -EINVAL, "rekey: no such policy, or less than %d records",
+				   REKEY_LEAST);
+	config->rekey = policy;
+	config->rekey_records = records;
 	return 0;
 }
 

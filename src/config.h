@@ -39,6 +39,8 @@ struct tlsfd_config {
 	enum tlsfd_version min, max;
 	enum tlsfd_kernel kernel;
 	enum tlsfd_client_auth client_auth;
+	enum tlsfd_rekey rekey;
+	uint64_t rekey_records; /* 0: the cipher's limit */
 	bool has_certificate, has_trust;
 	bool no_verify_chain, no_verify_name;
 	bool is_name;          /* other configs refer to it */

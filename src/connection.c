@@ -9,6 +9,7 @@
 #include "config.h"
 #include "facts.h"
 #include "forget.h"
+#include "owed.h"
 #include "userspace.h"
 
 struct tlsfd *connection_new(void)
@@ -17,6 +18,7 @@ struct tlsfd *connection_new(void)
 
 	if (c) {
 		c->fd = -1;
+		c->reader_pays = OWED_ALL;
 		gate_init(&c->gate);
 	}
 	return c;
@@ -98,24 +100,12 @@ short tlsfd_wants(const struct tlsfd *c, enum tlsfd_direction dir)
 		return c->wants;
 	if (!c->kernel[way] && c->user)
 		return userspace_wants(c, way);
-	return way == RX ? POLLIN : POLLOUT;
+	if (way == TX)
+		return POLLOUT;
+	return gate_is_owing(&c->gate) ? POLLIN | POLLOUT : POLLIN;
 }
 
 /* ---- ends ---- */
-
-int tlsfd_release(struct tlsfd **c)
-{
-	int fd;
-
-	if (!c || !*c)
-		return -EINVAL;
-	fd = (*c)->fd;
-	if (!(*c)->kernel[RX] || !(*c)->kernel[TX])
-		return -EXDEV;
-	tlsfd_free(*c);
-	*c = NULL;
-	return fd;
-}
 
 void tlsfd_free(struct tlsfd *c)
 {

@@ -31,6 +31,7 @@ struct tlsfd {
 
 	bool eof;		/* the reader's: close_notify came */
 	struct control control; /* the reader's */
+	unsigned reader_pays;	/* the reader's: what it may send, see owed.h */
 	bool fin_sent;		/* the writer's: shutdown(SHUT_WR) */
 
 	struct gate gate;	   /* for what is sent, alerts included */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "control.h"
 
+#include <time.h>
+
 #include "ktls.h"
 
 enum {
@@ -14,6 +16,40 @@ static enum control_verdict wrong(struct control *c, enum alert answer)
 {
 	c->alert = answer;
 	return CONTROL_WRONG;
+}
+
+/* ---- the budget ---- */
+
+static void give_back(struct control *c, uint64_t units)
+{
+	c->spent -= units < c->spent ? (uint32_t)units : c->spent;
+}
+
+bool control_spend(struct control *c, uint32_t cost)
+{
+	struct timespec now = { 0 };
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	give_back(c, (uint64_t)(now.tv_sec - c->paid_at) * CONTROL_SECOND_PAYS);
+	c->paid_at = now.tv_sec;
+	c->unsettled = true;
+	if (c->spent <= CONTROL_BUDGET)
+		c->spent += cost;
+	return c->spent <= CONTROL_BUDGET;
+}
+
+void control_pay_back(struct control *c, size_t n)
+{
+	give_back(c, 1 + n / CONTROL_DATA_PAYS);
+}
+
+bool control_was_requested(struct control *c)
+{
+	uint32_t n = atomic_load(&c->requested);
+
+	while (n && !atomic_compare_exchange_weak(&c->requested, &n, n - 1))
+		;
+	return n;
 }
 
 static void skip(struct control *c)
@@ -109,7 +145,11 @@ static enum control_verdict end_message(struct control *c, uint8_t last, size_t 
 	c->update_requested = last == 1;
 	if (n || !whole)
 		return wrong(c, ALERT_UNEXPECTED_MESSAGE);
-	return last > 1 ? wrong(c, ALERT_ILLEGAL_PARAMETER) : CONTROL_KEY_UPDATE;
+	if (last > 1)
+		return wrong(c, ALERT_ILLEGAL_PARAMETER);
+	if (!control_was_requested(c) && !control_spend(c, CONTROL_KEY_UPDATE_COST))
+		return wrong(c, ALERT_UNEXPECTED_MESSAGE);
+	return CONTROL_KEY_UPDATE;
 }
 
 static enum control_verdict take_handshake(struct control *c, const uint8_t *data, size_t n,
@@ -152,7 +192,7 @@ enum control_verdict control_take(struct control *c, uint8_t type, const uint8_t
 {
 	c->unsettled = true;
 	if ((type != RECORD_ALERT && type != RECORD_HANDSHAKE) ||
-	    (whole && ++c->records > CONTROL_MAX_RECORDS))
+	    (whole && !control_spend(c, CONTROL_RECORD_COST)))
 		return wrong(c, ALERT_UNEXPECTED_MESSAGE);
 	if (n == 0)
 		return take_empty(c, type);
@@ -164,17 +204,22 @@ enum control_verdict control_take(struct control *c, uint8_t type, const uint8_t
 
 enum control_verdict control_empty_data(struct control *c)
 {
-	c->unsettled = true;
-	return ++c->records > CONTROL_MAX_RECORDS ? wrong(c, ALERT_UNEXPECTED_MESSAGE) :
-						    CONTROL_GO_ON;
+	return control_spend(c, CONTROL_RECORD_COST) ? CONTROL_GO_ON :
+						       wrong(c, ALERT_UNEXPECTED_MESSAGE);
 }
 
-enum control_verdict control_data(struct control *c)
+enum control_verdict control_stopped(struct control *c)
+{
+	return control_spend(c, CONTROL_KEY_UPDATE_COST) ? CONTROL_GO_ON :
+							   wrong(c, ALERT_UNEXPECTED_MESSAGE);
+}
+
+enum control_verdict control_data(struct control *c, size_t n)
 {
 	if (c->head_have || c->body_left)
 		return wrong(c, ALERT_UNEXPECTED_MESSAGE);
 	c->warnings = c->empty = 0;
-	c->records = 0;
-	c->unsettled = false;
+	control_pay_back(c, n);
+	c->unsettled = c->spent;
 	return CONTROL_GO_ON;
 }

@@ -35,7 +35,18 @@ enum alert {
 enum {
 	CONTROL_MAX_WARNINGS = 4, /* OpenSSL's MAX_WARN_ALERT_COUNT is the fifth */
 	CONTROL_MAX_EMPTY = 32,	  /* its MAX_EMPTY_RECORDS */
-	CONTROL_MAX_RECORDS = 1024,
+};
+
+/*
+ * A flood costs the peer its connection, not us our CPU: what is not data is paid from a
+ * budget, into which data pays back, and time: a KeyUpdate a second is for ever.
+ */
+enum {
+	CONTROL_BUDGET = 1024,
+	CONTROL_RECORD_COST = 1,
+	CONTROL_KEY_UPDATE_COST = 16, /* about what it takes more of CPU */
+	CONTROL_DATA_PAYS = 512,      /* bytes for 1, and each read 1 more */
+	CONTROL_SECOND_PAYS = 16,
 };
 
 enum { CONTROL_MESSAGE_KEY_UPDATE = 24 }; /* RFC 8446 section 4 */
@@ -52,7 +63,9 @@ struct control {
 	uint8_t alert_have;	    /* bytes of this record */
 	uint8_t head[4], head_have; /* the header of the message under way */
 	uint8_t warnings, empty;    /* in a row */
-	uint16_t records;	    /* likewise */
+	uint32_t spent;		    /* of the budget */
+	int64_t paid_at;	    /* by time, in seconds */
+	_Atomic uint32_t requested; /* KeyUpdates that we asked for: they are free */
 	uint32_t body_left;	    /* what lacks of the message's body */
 	_Atomic uint32_t skipped;   /* warnings, tickets, renegotiation requests: any thread */
 };
@@ -72,8 +85,17 @@ enum control_verdict control_take(struct control *c, uint8_t type, const uint8_t
 /* A data record without data (RFC 8446 section 5.1 allows it). */
 enum control_verdict control_empty_data(struct control *c);
 
-/* Data came while `unsettled`. */
-enum control_verdict control_data(struct control *c);
+/* n bytes of data came while `unsettled`. */
+enum control_verdict control_data(struct control *c, size_t n);
+
+/* A record that was none stopped the kernel as a KeyUpdate does. */
+enum control_verdict control_stopped(struct control *c);
+
+/* The budget: false once it is used up. */
+bool control_spend(struct control *c, uint32_t cost);
+/* A KeyUpdate came: is it one that we asked for? */
+bool control_was_requested(struct control *c);
+void control_pay_back(struct control *c, size_t n);
 
 /* Is this an alert that ends nothing? */
 bool control_is_warning(bool tls13, uint8_t level, uint8_t number);

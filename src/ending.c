@@ -54,7 +54,7 @@ static int send_fin(struct tlsfd *c)
 static int close_notify(struct tlsfd *c, int flags)
 {
 	static const uint8_t alert[] = { ALERT_WARNING, ALERT_CLOSE_NOTIFY };
-	int err = owed_pay(c, flags);
+	int err = owed_pay(c, OWED_ALL, flags);
 
 	if (err == -EAGAIN)
 		return err;
@@ -83,7 +83,7 @@ static int shut_down(struct tlsfd *c, int flags)
 	gate_enter(&c->gate);
 	err = close_notify(c, flags);
 	if (gate_leave(&c->gate))
-		owed_settle(c);
+		owed_settle(c, OWED_ALL);
 	return err ? err : send_fin(c);
 }
 

@@ -92,7 +92,7 @@ static struct end end_of(struct userspace *u, int ret)
 	default:
 		break;
 	}
-	if (u->messages_in_a_row >= CONTROL_MAX_RECORDS)
+	if (u->c->control.spent > CONTROL_BUDGET)
 		return (struct end){ -EPROTO, ALERT_UNEXPECTED_MESSAGE,
 				     "the peer sent a record that has no place here" };
 	return protocol_end(u);
@@ -118,7 +118,7 @@ static ssize_t read_locked(struct userspace *u, const struct iovec *iov, int cou
 			*e = end_of(u, ret);
 			break;
 		}
-		u->messages_in_a_row = 0;
+		control_pay_back(&u->c->control, got);
 		total += (ssize_t)got;
 		if (got < iov->iov_len)
 			break;

@@ -14,14 +14,22 @@ void gate_free(struct gate *g)
 	pthread_mutex_destroy(&g->lock);
 }
 
-unsigned gate_owes(struct gate *g)
+static unsigned owed(unsigned state)
 {
-	unsigned state = atomic_fetch_or(&g->state, 0); /* see gate_leave */
-
 	/* RFC 8446 section 6.1: nothing comes after close_notify */
 	if (state & GATE_CLOSED)
 		return 0;
 	return state & (state & GATE_SHUT ? GATE_ALERT : GATE_ALERT | GATE_KEY_UPDATE);
+}
+
+unsigned gate_owes(struct gate *g)
+{
+	return owed(atomic_fetch_or(&g->state, 0)); /* see gate_leave */
+}
+
+bool gate_is_owing(const struct gate *g)
+{
+	return owed(atomic_load(&g->state));
 }
 
 /* ---- what is owed ---- */

@@ -70,6 +70,7 @@ bool gate_take_key_update(struct gate *g);
 
 void gate_shut(struct gate *g);
 void gate_close(struct gate *g); /* close_notify has been sent */
+bool gate_is_owing(const struct gate *g);
 bool gate_is_shut(const struct gate *g);
 bool gate_is_closed(const struct gate *g);
 

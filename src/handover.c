@@ -200,6 +200,8 @@ static int deliver(const struct plan *p, bool moved, struct outcome *o, struct t
 		tlsfd_free(o->c);
 	if (o->r) {
 		report_write(o->r, p);
+		if (conn && *conn && tlsfd_report_warning(&(*conn)->report))
+			report_warn(o->r, tlsfd_report_warning(&(*conn)->report));
 		*report = o->r;
 	}
 	return err;

@@ -24,7 +24,6 @@ struct userspace {
 	bool closed;		    /* close_notify was made */
 	bool key_update;	    /* the peer wants an answer that OpenSSL can't give */
 	uint16_t alert_made;	    /* by OpenSSL: level and number; 0 */
-	uint16_t messages_in_a_row; /* without data */
 	const uint8_t *feed;	    /* what OpenSSL reads instead, see userspace_alert */
 	size_t feed_left;
 	struct record_flow flow[WAYS]; /* OpenSSL >= 3.2 tells us of records no more */

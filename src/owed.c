@@ -64,17 +64,17 @@ static int pay_key_update(struct tlsfd *c, int flags)
 	return err;
 }
 
-int owed_pay(struct tlsfd *c, int flags)
+int owed_pay(struct tlsfd *c, unsigned what, int flags)
 {
 	int err = pay_alert(c, flags);
 
-	return err ? err : pay_key_update(c, flags);
+	return err || !(what & GATE_KEY_UPDATE) ? err : pay_key_update(c, flags);
 }
 
-void owed_settle(struct tlsfd *c)
+void owed_settle(struct tlsfd *c, unsigned what)
 {
-	while (gate_owes(&c->gate) && gate_try(&c->gate)) {
-		int err = owed_pay(c, MSG_DONTWAIT);
+	while (gate_owes(&c->gate) & what && gate_try(&c->gate)) {
+		int err = owed_pay(c, what, MSG_DONTWAIT);
 
 		gate_leave(&c->gate);
 		if (err)
@@ -85,11 +85,11 @@ void owed_settle(struct tlsfd *c)
 void owed_key_update(struct tlsfd *c)
 {
 	gate_post_key_update(&c->gate);
-	owed_settle(c);
+	owed_settle(c, c->reader_pays);
 }
 
 void owed_alert(struct tlsfd *c, enum alert_level level, enum alert alert)
 {
 	gate_post_alert(&c->gate, (uint16_t)(level << 8 | alert), level == ALERT_FATAL);
-	owed_settle(c);
+	owed_settle(c, c->reader_pays);
 }

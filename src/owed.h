@@ -15,12 +15,15 @@ void owed_key_update(struct tlsfd *c);
 /* The reader's: notes an alert, and sends it unless the writer is inside. */
 void owed_alert(struct tlsfd *c, enum alert_level level, enum alert alert);
 
+/* What is owed: all of it, or alerts only (which may go between the writes of others). */
+#define OWED_ALL (~0U)
+
 /* Sends what is owed if nobody is inside (who then does it on leaving); never waits. */
-void owed_settle(struct tlsfd *c);
+void owed_settle(struct tlsfd *c, unsigned what);
 
 /* The same for who is inside. 0: nothing is owed any more; -EAGAIN: no room; or an
  * error, and the gate is shut. */
-int owed_pay(struct tlsfd *c, int flags);
+int owed_pay(struct tlsfd *c, unsigned what, int flags);
 
 /* A record that is not data, for who is inside. 0 or a negative errno. */
 int owed_send(const struct tlsfd *c, uint8_t type, const void *data, size_t n, int flags);

@@ -18,7 +18,7 @@ static int fail_read(struct tlsfd *c, int err)
 {
 	switch (err) {
 	case -EAGAIN:
-		owed_settle(c);
+		owed_settle(c, c->reader_pays);
 		return err;
 	case -EBADMSG:
 		return ending_abort(c, err, ALERT_BAD_RECORD_MAC, "a record did not decrypt");
@@ -58,11 +58,6 @@ static int follow_key_update(struct tlsfd *c)
 	return 0;
 }
 
-/* EKEYEXPIRED, and no KeyUpdate is complete. */
-static int resume(struct tlsfd *c)
-{
-	return rekey_resume(c) ? fail_read(c, -EKEYEXPIRED) : 0;
-}
 
 /* 0: go on, or the end of file (c->eof); else the error. */
 static int obey(struct tlsfd *c, enum control_verdict verdict)
@@ -86,6 +81,14 @@ static int obey(struct tlsfd *c, enum control_verdict verdict)
 	}
 	return ending_abort(c, -EPROTO, c->control.alert,
 			    "the peer sent a record that has no place here");
+}
+
+/* EKEYEXPIRED, and no KeyUpdate is complete. */
+static int resume(struct tlsfd *c)
+{
+	int err = obey(c, control_stopped(&c->control));
+
+	return !err && rekey_resume(c) ? fail_read(c, -EKEYEXPIRED) : err;
 }
 
 static int record_type(struct msghdr *msg)
@@ -170,7 +173,7 @@ static ssize_t read_on(struct tlsfd *c, const struct iovec *iov, int count, int 
 		return c->eof ? 0 : c->err[RX];
 	if (got < 0)
 		return fail_read(c, (int)got);
-	err = c->control.unsettled ? obey(c, control_data(&c->control)) : 0;
+	err = c->control.unsettled ? obey(c, control_data(&c->control, (size_t)got)) : 0;
 	return err ? err : got;
 }
 
@@ -280,14 +283,12 @@ static int peek(struct tlsfd *c)
 	return type == RECORD_DATA && got > 0;
 }
 
-int tlsfd_attend(struct tlsfd *c)
+int reading_attend(struct tlsfd *c)
 {
 	uint8_t buf[512];
 	struct iovec iov = { buf, sizeof(buf) };
 	int next;
 
-	if (!c->kernel[RX])
-		return -EXDEV;
 	for (;;) {
 		if (c->err[RX] || c->eof)
 			return c->err[RX];
@@ -295,7 +296,7 @@ int tlsfd_attend(struct tlsfd *c)
 		if (next < 0)
 			return next;
 		if (next) {
-			next = c->control.unsettled ? obey(c, control_data(&c->control)) : 0;
+			next = c->control.unsettled ? obey(c, control_data(&c->control, 1)) : 0;
 			return next ? next : 1;
 		}
 		next = (int)take_typed(c, &iov, MSG_DONTWAIT);

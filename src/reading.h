@@ -11,4 +11,7 @@
 /* As tlsfd_readv, with the flags of recv(2). */
 ssize_t reading_take(struct tlsfd *c, const struct iovec *iov, int count, int flags);
 
+/* The TLSFD_RX half of tlsfd_attend. */
+int reading_attend(struct tlsfd *c);
+
 #endif

@@ -10,6 +10,7 @@
 #include "keys.h"
 #include "owed.h"
 #include "probe.h"
+#include "report.h"
 #include "sys.h"
 #include "userspace.h"
 
@@ -39,7 +40,7 @@ static bool kernel_can(void)
 
 void rekey_keep(struct rekey *r, const struct plan *plan)
 {
-	if (SSL_version(plan->ssl) != TLS1_3_VERSION || !kernel_can())
+	if (r->policy != TLSFD_REKEY || SSL_version(plan->ssl) != TLS1_3_VERSION || !kernel_can())
 		return;
 	for (enum way way = RX; way < WAYS; way++) {
 		const struct watched_way *ww = &plan->watch->way[way];
@@ -51,6 +52,45 @@ void rekey_keep(struct rekey *r, const struct plan *plan)
 	}
 }
 
+bool rekey_can(const struct tlsfd *c, enum way way)
+{
+	return c->kernel[way] ? c->rekey.secret_size[way] != 0 : c->control.tls13;
+}
+
+static void set_limit(struct rekey *r)
+{
+	uint64_t own = r->cipher && r->cipher->limit ? r->cipher->limit : UINT64_MAX;
+
+	r->limit = r->records && r->records < own ? r->records : own;
+	r->left = r->limit == UINT64_MAX ? UINT64_MAX : 0;
+	r->shift = REKEY_RECORD_SHIFT;
+}
+
+static void warn(struct tlsfd *c)
+{
+	if (c->rekey.policy != TLSFD_REKEY || !c->control.tls13 ||
+	    (rekey_can(c, RX) && rekey_can(c, TX)))
+		return;
+	report_warn(&c->report,
+		    kernel_can() ? "keys can't be changed: the traffic secrets are gone" :
+				   "keys can't be changed: this kernel can't, Linux 6.14 can");
+}
+
+int tlsfd_set_rekey(struct tlsfd *c, enum tlsfd_rekey policy, uint64_t records)
+{
+	if (!rekey_is_valid(policy, records))
+		return -EINVAL;
+	c->rekey.policy = policy;
+	c->rekey.records = records;
+	if (policy != TLSFD_REKEY)
+		rekey_forget(&c->rekey);
+	if (c->open) {
+		set_limit(&c->rekey);
+		warn(c);
+	}
+	return 0;
+}
+
 void rekey_start(struct tlsfd *c, const struct plan *plan)
 {
 	const SSL_CIPHER *suite = SSL_get_current_cipher(plan->ssl);
@@ -58,17 +98,14 @@ void rekey_start(struct tlsfd *c, const struct plan *plan)
 	c->rekey.cipher = cipher_find(SSL_CIPHER_get_cipher_nid(suite),
 				      SSL_CIPHER_get_name(suite));
 	c->rekey.in_kernel = c->control.tls13 && c->kernel[RX] && kernel_can();
+	set_limit(&c->rekey);
+	warn(c);
 }
 
 void rekey_forget(struct rekey *r)
 {
 	OPENSSL_cleanse(r->secret, sizeof(r->secret));
 	memset(r->secret_size, 0, sizeof(r->secret_size));
-}
-
-bool rekey_can(const struct tlsfd *c, enum way way)
-{
-	return c->kernel[way] ? c->rekey.secret_size[way] != 0 : c->control.tls13;
 }
 
 /* ---- the two halves ---- */
@@ -139,7 +176,10 @@ static int update_tx(struct tlsfd *c, bool request, int flags, struct next *next
 	if (err)
 		return err;
 	err = install(c, TX, next);
-	return err ? lost(c, err) : 0;
+	if (err)
+		return lost(c, err);
+	c->rekey.left = 0;
+	return 0;
 }
 
 int rekey_tx(struct tlsfd *c, bool request, int flags)
@@ -149,9 +189,92 @@ int rekey_tx(struct tlsfd *c, bool request, int flags)
 
 	if (!rekey_can(c, TX))
 		return -EOPNOTSUPP;
-	if (!c->kernel[TX])
-		return userspace_rekey(c, request);
-	err = update_tx(c, request, flags, &next);
-	OPENSSL_cleanse(&next, sizeof(next));
+	if (c->kernel[TX]) {
+		err = update_tx(c, request, flags, &next);
+		OPENSSL_cleanse(&next, sizeof(next));
+	} else {
+		err = userspace_rekey(c, request, flags);
+	}
+	if (!err && request)
+		atomic_fetch_add(&c->control.requested, 1);
 	return err;
+}
+
+/* ---- limits ---- */
+
+/* Where the kernel makes smaller records (Linux 6.19), more of them are needed. */
+static unsigned record_shift(const struct tlsfd *c)
+{
+	uint16_t payload = 0;
+	socklen_t size = sizeof(payload);
+	unsigned shift = REKEY_RECORD_SHIFT;
+
+	if (!c->kernel[TX] ||
+	    sys_getsockopt(c->fd, SOL_TLS, TLS_TX_MAX_PAYLOAD_LEN, &payload, &size) || !payload)
+		return shift;
+	while (payload < 1U << shift)
+		shift--;
+	return shift;
+}
+
+/* How many records of data may still be sent under this key: the last one of the limit is
+ * for KeyUpdate or close_notify. */
+static int count_left(const struct tlsfd *c, uint64_t *left)
+{
+	const uint64_t limit = c->rekey.limit;
+	uint64_t records = 0;
+	int err = 0;
+
+	if (c->kernel[TX])
+		err = attach_count(c->fd, TX, &records);
+	else
+		userspace_count(c, TX, &records);
+	*left = records < limit - 1 ? limit - 1 - records : 0;
+	return err;
+}
+
+static int at_limit(struct tlsfd *c, int flags)
+{
+	struct rekey *r = &c->rekey;
+
+	if (r->policy == TLSFD_REKEY && rekey_can(c, TX))
+		return rekey_tx(c, false, flags);
+	if (r->policy == TLSFD_REKEY_CLOSE)
+		return connection_fail(c, TX, -EKEYEXPIRED,
+				       "as many records were sent as one key is good for");
+	report_warn(&c->report, "more records were sent than one key is good for");
+	r->limit = UINT64_MAX;
+	return 0;
+}
+
+ssize_t rekey_room(struct tlsfd *c, int flags)
+{
+	const uint64_t most = (uint64_t)1 << 40 >> REKEY_RECORD_SHIFT;
+	struct rekey *r = &c->rekey;
+	uint64_t left;
+	int err;
+
+	if (!c->kernel[TX] && !c->user)
+		return -ENOTCONN;
+	while (!(err = count_left(c, &left)) && !left)
+		if ((err = at_limit(c, flags)))
+			break;
+	if (err)
+		return err;
+	/* records can be smaller than we think: a half of what is left now, a quarter later */
+	r->shift = record_shift(c);
+	r->left = left / 4;
+	left = (left + 1) / 2;
+	return (ssize_t)((left < most ? left : most) << r->shift);
+}
+
+int rekey_check(struct tlsfd *c)
+{
+	uint64_t left;
+	bool early = c->rekey.policy == TLSFD_REKEY && rekey_can(c, TX);
+	int err = c->rekey.limit == UINT64_MAX ? 0 : count_left(c, &left);
+
+	if (err || c->rekey.limit == UINT64_MAX || left > (early ? c->rekey.limit / 2 : 0))
+		return err;
+	return at_limit(c, MSG_DONTWAIT);
 }

@@ -14,9 +14,19 @@
 
 #include "validate.h"
 
-enum { REKEY_SECRET_MAX = 48 };
+enum {
+	REKEY_SECRET_MAX = 48,
+	REKEY_LEAST = 2, /* records under one key: one of data, one for KeyUpdate */
+	REKEY_RECORD_SHIFT = 14,
+};
 
 struct rekey {
+	enum tlsfd_rekey policy;
+	uint64_t records; /* the limit that was asked for; 0: the cipher's */
+	uint64_t limit;	  /* the one that holds; UINT64_MAX: none */
+	/* for who is inside the gate */
+	uint64_t left;	/* records that surely fit under this key, without asking again */
+	unsigned shift; /* a record has at least 1 << shift bytes, but for the last of a write */
 	const struct cipher *cipher; /* NULL: none of the kernel's */
 	bool in_kernel;		     /* RX is, TLS 1.3, and this kernel can change keys */
 	/* kept for as long as keys are to be changed: RX the reader's, TX for who is inside
@@ -29,6 +39,32 @@ struct rekey {
 /* Before the handover forgets the traffic secrets: keeps those that will be needed. */
 void rekey_keep(struct rekey *r, const struct plan *plan);
 void rekey_start(struct tlsfd *c, const struct plan *plan);
+static inline bool rekey_is_valid(enum tlsfd_rekey policy, uint64_t records)
+{
+	return policy <= TLSFD_REKEY_CONTINUE && (!records || records >= REKEY_LEAST);
+}
+
+/* The writer's, inside: may n bytes be sent without a thought for the limit? */
+static inline bool rekey_spend(struct rekey *r, size_t n)
+{
+	uint64_t records = (n >> r->shift) + 1;
+
+	if (records >= r->left)
+		return false;
+	r->left -= records;
+	return true;
+}
+
+/*
+ * What to do else: asks how many records have been sent, changes keys if it is time, and
+ * returns how many bytes may be sent before asking again. -EAGAIN; -EKEYEXPIRED: the
+ * policy forbids to send more; or as rekey_tx.
+ */
+ssize_t rekey_room(struct tlsfd *c, int flags);
+
+/* For writes of the bare fd, which nobody counts: changes keys at half of the limit. */
+int rekey_check(struct tlsfd *c);
+
 /* Wipes the secrets. */
 void rekey_forget(struct rekey *r);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "report.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,18 @@ void report_write(struct tlsfd_report *r, const struct plan *plan)
 	memcpy(r->no, plan->no, sizeof(r->no));
 	r->version = SSL_get_version(plan->ssl);
 	r->suite = suite ? SSL_CIPHER_get_name(suite) : "no cipher";
+}
+
+void report_warn(struct tlsfd_report *r, const char *warning)
+{
+	const char *none = NULL;
+
+	atomic_compare_exchange_strong(&r->warning, &none, warning);
+}
+
+const char *tlsfd_report_warning(const struct tlsfd_report *r)
+{
+	return r ? atomic_load(&r->warning) : NULL;
 }
 
 void report_clear(struct tlsfd_report *r)

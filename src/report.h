@@ -8,11 +8,15 @@ struct tlsfd_report {
 	enum tlsfd_mover mover[WAYS];
 	struct refusal no[WAYS];
 	const char *version, *suite; /* OpenSSL's own strings, which stay */
+	const char *_Atomic warning; /* a literal */
 	char *sentence;              /* NULL until somebody asks */
 };
 
 /* Fills in what became of plan. */
 void report_write(struct tlsfd_report *report, const struct plan *plan);
+
+/* The first one counts. */
+void report_warn(struct tlsfd_report *report, const char *warning);
 
 /* Frees what report holds, not report itself. */
 void report_clear(struct tlsfd_report *report);

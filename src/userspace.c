@@ -31,7 +31,7 @@ static int bio_read(BIO *bio, char *data, int size)
 		return -1;
 	if (u->feed_left)
 		return bio_fed(u, data, size);
-	if (u->messages_in_a_row >= CONTROL_MAX_RECORDS)
+	if (u->c->control.spent > CONTROL_BUDGET)
 		return -1;
 	n = u->c->kernel[RX] ? -EAGAIN : sys_recv(u->c->fd, data, (size_t)size, MSG_DONTWAIT);
 	if (n > 0) {
@@ -138,8 +138,9 @@ static void see_message(struct userspace *u, enum way way, const uint8_t *messag
 		see_key_update(u, way, message[4] == SSL_KEY_UPDATE_REQUESTED);
 	if (way == TX)
 		return;
-	u->messages_in_a_row++;
-	if (!is_key_update)
+	if (is_key_update && !control_was_requested(&u->c->control))
+		control_spend(&u->c->control, CONTROL_KEY_UPDATE_COST);
+	if (control_spend(&u->c->control, CONTROL_RECORD_COST) && !is_key_update)
 		skip(u);
 }
 
@@ -275,16 +276,26 @@ int userspace_flush(struct tlsfd *c)
 	return err;
 }
 
-int userspace_rekey(struct tlsfd *c, bool request)
+static int key_update(struct tlsfd *c, bool request)
 {
-	int type = request ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED, err;
+	int type = request ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED;
+	int err = outbox_flush(&c->user->out, c->fd);
 
-	pthread_mutex_lock(&c->user->lock);
-	err = outbox_flush(&c->user->out, c->fd);
 	ERR_clear_error();
 	if (!err && (SSL_key_update(c->ssl, type) != 1 || SSL_do_handshake(c->ssl) != 1))
 		err = -EIO;
-	pthread_mutex_unlock(&c->user->lock);
+	return err;
+}
+
+int userspace_rekey(struct tlsfd *c, bool request, int flags)
+{
+	int err;
+
+	do {
+		pthread_mutex_lock(&c->user->lock);
+		err = key_update(c, request);
+		pthread_mutex_unlock(&c->user->lock);
+	} while (err == -EAGAIN && userspace_wait(c, TX, POLLOUT, flags) == 0);
 	return err;
 }
 

@@ -83,7 +83,7 @@ enum tlsfd_why {
 };
 
 /* ---- the report: what came of a handover ---------------------------------
- * Immutable once made; may be read by any number of threads. `dir` is one of
+ * Immutable once made (but for a warning that comes later); may be read by any number of threads. `dir` is one of
  * TLSFD_RX, TLSFD_TX. NULL is taken for a report that says nothing.
  */
 struct tlsfd_report;
@@ -100,6 +100,8 @@ TLSFD_API int tlsfd_report_errno(const struct tlsfd_report *r, enum tlsfd_direct
 /* One sentence on the whole outcome, and what would cure it (NULL: nothing to cure). */
 TLSFD_API const char *tlsfd_report_sentence(const struct tlsfd_report *r);
 TLSFD_API const char *tlsfd_report_remedy(const struct tlsfd_report *r);
+/* What the connection has to do without, in one sentence (NULL: nothing). */
+TLSFD_API const char *tlsfd_report_warning(const struct tlsfd_report *r);
 TLSFD_API void tlsfd_report_free(struct tlsfd_report *r);
 
 #ifdef __cplusplus

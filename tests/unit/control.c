@@ -135,7 +135,7 @@ static void key_update_asks(void **state)
 		assert_int_equal(take(&c, RECORD_HANDSHAKE, (uint8_t[]){ 0, 1, asks }, 3),
 				 CONTROL_KEY_UPDATE);
 		assert_int_equal(c.update_requested, asks);
-		assert_int_equal(control_data(&c), CONTROL_GO_ON);
+		assert_int_equal(control_data(&c, 1), CONTROL_GO_ON);
 	}
 }
 
@@ -188,11 +188,12 @@ static void rows_are_bounded(void **state)
 	for (int row = 0; row < 3; row++) {
 		for (int i = 0; i < CONTROL_MAX_WARNINGS; i++)
 			assert_int_equal(take(&c, RECORD_ALERT, "\1\x5a", 2), CONTROL_GO_ON);
-		assert_true(c.unsettled);
-		assert_int_equal(control_data(&c), CONTROL_GO_ON);
+		assert_int_equal(control_data(&c, 1), CONTROL_GO_ON);
+		assert_true(c.unsettled); /* not all is paid back */
+		assert_int_equal(control_data(&c, 2 * CONTROL_DATA_PAYS), CONTROL_GO_ON);
 		assert_false(c.unsettled);
 	}
-	for (int i = 0; i < CONTROL_MAX_RECORDS; i++)
+	for (int i = 0; i < CONTROL_BUDGET; i++)
 		assert_int_equal(take(&c, RECORD_HANDSHAKE, "\4\0\0\0", 4), CONTROL_GO_ON);
 	assert_int_equal(take(&c, RECORD_HANDSHAKE, "\4\0\0\0", 4), CONTROL_WRONG);
 	assert_int_equal(c.alert, ALERT_UNEXPECTED_MESSAGE);
@@ -214,13 +215,60 @@ static void empty_data_is_bounded(void **state)
 	assert_int_equal(c.alert, ALERT_UNEXPECTED_MESSAGE);
 }
 
+/* KeyUpdates that we asked for are free but for the record; the others are not. */
+static void key_updates_are_paid(void **state)
+{
+	static const uint8_t message[] = { 24, 0, 0, 1, 0 };
+	const int price = CONTROL_KEY_UPDATE_COST + CONTROL_RECORD_COST;
+	struct control c = { .tls13 = true };
+	int taken = 0;
+
+	(void)state;
+	atomic_store(&c.requested, 10);
+	while (take(&c, RECORD_HANDSHAKE, message, sizeof(message)) == CONTROL_KEY_UPDATE)
+		taken++;
+	assert_int_equal(c.alert, ALERT_UNEXPECTED_MESSAGE);
+	assert_true(taken >= 10 + (CONTROL_BUDGET - 10) / price);
+	assert_true(taken <= 10 + (CONTROL_BUDGET - 10) / price + 1); /* a second went by */
+	assert_int_equal(c.requested, 0);
+}
+
+/* So much data, and a peer may change its keys for ever. */
+static void data_pays(void **state)
+{
+	static const uint8_t message[] = { 24, 0, 0, 1, 0 };
+	struct control c = { .tls13 = true };
+
+	(void)state;
+	for (int i = 0; i < 100000; i++) {
+		assert_int_equal(take(&c, RECORD_HANDSHAKE, message, sizeof(message)),
+				 CONTROL_KEY_UPDATE);
+		assert_int_equal(control_data(&c, CONTROL_KEY_UPDATE_COST * CONTROL_DATA_PAYS),
+				 CONTROL_GO_ON);
+	}
+}
+
+/* And so does time: a KeyUpdate a second. */
+static void time_pays(void **state)
+{
+	static const uint8_t message[] = { 24, 0, 0, 1, 0 };
+	struct control c = { .tls13 = true };
+
+	(void)state;
+	for (int i = 0; i < 1000; i++) {
+		assert_int_equal(take(&c, RECORD_HANDSHAKE, message, sizeof(message)),
+				 CONTROL_KEY_UPDATE);
+		c.paid_at -= 2;
+	}
+}
+
 static void data_inside_a_message(void **state)
 {
 	struct control c = { .client = true, .tls13 = true };
 
 	(void)state;
 	assert_int_equal(take(&c, RECORD_HANDSHAKE, "\4\0", 2), CONTROL_GO_ON);
-	assert_int_equal(control_data(&c), CONTROL_WRONG);
+	assert_int_equal(control_data(&c, 1), CONTROL_WRONG);
 	assert_int_equal(c.alert, ALERT_UNEXPECTED_MESSAGE);
 }
 
@@ -231,6 +279,9 @@ int main(int argc, char **argv)
 	suite_add(longest_message, NULL, 0, "longest message");
 	suite_add(rows_are_bounded, NULL, 0, "rows are bounded");
 	suite_add(empty_data_is_bounded, NULL, 0, "empty data is bounded");
+	suite_add(key_updates_are_paid, NULL, 0, "KeyUpdates are paid for");
+	suite_add(data_pays, NULL, 0, "data pays");
+	suite_add(time_pays, NULL, 0, "time pays");
 	suite_add(data_inside_a_message, NULL, 0, "data inside a message");
 	for (size_t i = 0; i < LENGTH(rows); i++)
 		suite_add(any_pieces, &rows[i], sizeof(rows[i]), "%s", rows[i].name);
