@@ -22,6 +22,7 @@ struct userspace {
 	bool fin;
 	bool bye;		    /* close_notify came */
 	bool closed;		    /* close_notify was made */
+	bool key_update_made;	    /* by OpenSSL: the next record is it */
 	bool key_update;	    /* the peer wants an answer that OpenSSL can't give */
 	uint16_t alert_made;	    /* by OpenSSL: level and number; 0 */
 	const uint8_t *feed;	    /* what OpenSSL reads instead, see userspace_alert */

@@ -52,6 +52,9 @@ static int bio_write(BIO *bio, const char *data, int size)
 	if (!u)
 		return -1;
 	record_flow_feed(&u->flow[TX], (const uint8_t *)data, (size_t)size);
+	if (u->key_update_made)
+		u->flow[TX].records = 0;
+	u->key_update_made = false;
 	if (!u->c->kernel[TX])
 		outbox_put(&u->out, u->c->fd, data, (size_t)size);
 	return size;
@@ -119,12 +122,12 @@ static void see_alert(struct userspace *u, enum way way, uint8_t level, uint8_t 
 		connection_note_alert(u->c, number);
 }
 
-/* OpenSSL's own keys change with the next record. */
 static void see_key_update(struct userspace *u, enum way way, bool answer_requested)
 {
 	if (u->c->kernel[way])
 		return; /* what it makes of a direction that it no longer has */
 	u->flow[way].records = 0;
+	u->key_update_made = way == TX; /* OpenSSL tells, and then sends */
 	atomic_fetch_add_explicit(&u->c->rekey.done[way], 1, memory_order_relaxed);
 	if (way == RX && u->c->kernel[TX] && answer_requested)
 		u->key_update = true;
