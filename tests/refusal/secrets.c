@@ -17,6 +17,7 @@
 
 #include "cipher.h"
 #include "keys.h"
+#include "probe.h"
 #include "refused.h"
 #include "suite.h"
 #include "watch.h"
@@ -240,7 +241,12 @@ static void end(struct link *l, pid_t peer)
 
 static void hand_over_and_forget(struct link *l)
 {
-	hand_over(l, VIA_CONN);
+	/* nobody to change keys later; see kept_until_the_next for one who does */
+	bool reads_tickets = !l->v.server && l->v.tickets;
+
+	hand_over(l, reads_tickets ? VIA_CONN : VIA_FD);
+	if (reads_tickets)
+		assert_int_equal(tlsfd_set_rekey(l->us.conn, TLSFD_REKEY_CLOSE, 0), 0);
 	leave_openssl(l);
 	say_and_hear(l, 1000);
 }
@@ -281,6 +287,62 @@ static void gone_after_the_handover(void **state)
 	end(l, peer);
 }
 
+/* A connection that can change its keys keeps the secrets, and each until the next only. */
+static void kept_until_the_next(void **state)
+{
+	struct needles all;
+	pid_t peer;
+	struct link *l = to_another_process(*state, true, &peer);
+
+	if (probe_kernel(PROBE_REKEY).verdict != PROBE_YES)
+		skip_because("this kernel can't change keys");
+	collect_masked(l->us.ssl, &all);
+	hand_over(l, VIA_CONN);
+	leave_openssl(l);
+	say_and_hear(l, 1000);
+	assert_int_equal(search(&all.n[SECRET_RX]), 1);
+	assert_int_equal(search(&all.n[SECRET_TX]), 1);
+	assert_int_equal(tlsfd_rekey(l->us.conn, true), 0);
+	assert_nowhere(&all, SECRET_TX, KEY_RX);
+	say_and_hear(l, 1000); /* and the peer's answer */
+	say_and_hear(l, 1000);
+	assert_nowhere(&all, SECRET_RX, MASTER);
+	end(l, peer);
+}
+
+/* Any other policy keeps none. */
+static void wiped_by_policy(void **state)
+{
+	struct needles all;
+	pid_t peer;
+	struct link *l = to_another_process(*state, true, &peer);
+
+	collect_masked(l->us.ssl, &all);
+	hand_over(l, VIA_CONN);
+	leave_openssl(l);
+	assert_int_equal(tlsfd_set_rekey(l->us.conn, TLSFD_REKEY_CONTINUE, 0), 0);
+	say_and_hear(l, 1000);
+	assert_nowhere(&all, SECRET_RX, MASTER);
+	end(l, peer);
+}
+
+/* Nor is anything left of a connection that kept them. */
+static void wiped_in_the_end(void **state)
+{
+	struct needles all;
+	pid_t peer;
+	struct link *l = to_another_process(*state, true, &peer);
+
+	collect_masked(l->us.ssl, &all);
+	hand_over(l, VIA_CONN);
+	leave_openssl(l);
+	say_and_hear(l, 1000);
+	tlsfd_free(l->us.conn);
+	l->us.conn = NULL;
+	assert_nowhere(&all, SECRET_RX, MASTER);
+	end(l, peer);
+}
+
 /* One direction after the other. */
 static void gone_after_two_steps(void **state)
 {
@@ -293,6 +355,7 @@ static void gone_after_two_steps(void **state)
 	assert_int_equal(tlsfd_handover_directions(l->us.ssl, TLSFD_RX, &half, NULL), 0);
 	assert_int_equal(tlsfd_handover(l->us.ssl, &l->us.conn, NULL), 0);
 	tlsfd_free(half);
+	assert_int_equal(tlsfd_set_rekey(l->us.conn, TLSFD_REKEY_CLOSE, 0), 0);
 	l->us.via = VIA_CONN;
 	leave_openssl(l);
 	say_and_hear(l, 1000);
@@ -513,6 +576,17 @@ int main(int argc, char **argv)
 		if (!v.ktls)
 			suite_add(gone_after_two_steps, &v, sizeof(v), "gone after two steps, %s %s",
 				  v.suite, v.server ? "server" : "client");
+		if (v.version == TLS1_3_VERSION) {
+			suite_add(kept_until_the_next, &v, sizeof(v), "kept until the next, %s %s%s",
+				  v.suite, v.server ? "server" : "client",
+				  v.ktls ? ", OpenSSL's kTLS on" : "");
+			suite_add(wiped_by_policy, &v, sizeof(v), "wiped by policy, %s %s%s",
+				  v.suite, v.server ? "server" : "client",
+				  v.ktls ? ", OpenSSL's kTLS on" : "");
+			suite_add(wiped_in_the_end, &v, sizeof(v), "wiped in the end, %s %s%s",
+				  v.suite, v.server ? "server" : "client",
+				  v.ktls ? ", OpenSSL's kTLS on" : "");
+		}
 		if (!v.ktls && v.version == TLS1_3_VERSION)
 			suite_add(a_refusal_adds_nothing, &v, sizeof(v), "a refusal adds nothing, %s %s",
 				  v.suite, v.server ? "server" : "client");
