@@ -5,23 +5,25 @@
  */
 #include <errno.h>
 
+#include "met.h"
 #include "owed.h"
 #include "reading.h"
 #include "writing.h"
 
 enum { BOTH = TLSFD_RX | TLSFD_TX };
 
-int tlsfd_attend(struct tlsfd *c, unsigned directions)
+int tlsfd_attend(struct tlsfd *c, unsigned directions, ssize_t said)
 {
 	int rx = 0, tx = 0;
 
 	if (!directions || directions & ~(unsigned)BOTH)
 		return -EINVAL;
-	if ((directions & TLSFD_RX && !c->kernel[RX]) || (directions & TLSFD_TX && !c->kernel[TX]))
+	if (directions & TLSFD_RX && !c->kernel[RX])
 		return -EXDEV;
+	met_bare(c, said);
 	if (directions & TLSFD_RX) {
 		c->reader_pays = directions & TLSFD_TX ? OWED_ALL : GATE_ALERT;
-		rx = reading_attend(c);
+		rx = reading_attend(c, said < 0 ? (int)said : 0);
 		c->reader_pays = OWED_ALL;
 	}
 	if (directions & TLSFD_TX)

@@ -37,6 +37,7 @@ struct tlsfd {
 	struct gate gate;	   /* for what is sent, alerts included */
 	struct rekey rekey;
 	_Atomic int err[WAYS];	   /* the first error, negative; 0 */
+	_Atomic int met;	   /* an error for the reader, see met.h */
 	_Atomic int alert;	   /* the peer's fatal alert, 1 + its number; 0 */
 	const char *_Atomic error; /* in a sentence */
 

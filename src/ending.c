@@ -41,7 +41,7 @@ void ending_refuse_renegotiation(struct tlsfd *c)
 
 static int send_fin(struct tlsfd *c)
 {
-	int err = c->fin_sent ? 0 : sys_shutdown(c->fd);
+	int err = c->fin_sent ? 0 : sys_shutdown(c->fd, SHUT_WR);
 
 	c->fin_sent = true;
 	/* ENOTCONN: TCP has ended meanwhile */
@@ -129,7 +129,7 @@ static bool delivered(const struct tlsfd *c)
 
 static int linger(struct tlsfd *c, const struct deadline *deadline)
 {
-	c->fin_sent = sys_shutdown(c->fd) == 0 || c->fin_sent;
+	c->fin_sent = sys_shutdown(c->fd, SHUT_WR) == 0 || c->fin_sent;
 	while (!delivered(c) && deadline_left(deadline))
 		sys_poll(-1, 0, PAUSE_MS);
 	return atomic_load(&c->err[RX]);

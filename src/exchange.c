@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "ending.h"
+#include "met.h"
 #include "openssl_side.h"
 #include "owed.h"
 
@@ -85,6 +86,8 @@ static struct end end_of(struct userspace *u, int ret)
 	switch (SSL_get_error(u->c->ssl, ret)) {
 	case SSL_ERROR_WANT_READ:
 	case SSL_ERROR_WANT_WRITE:
+		if (u->fin && met(u->c)) /* a writer was told of the reset */
+			return (struct end){ met(u->c), ALERT_NONE, NULL };
 		if (u->fin)
 			return (struct end){ -ECONNABORTED, ALERT_NONE,
 					     "the peer ended TCP without close_notify" };
@@ -103,7 +106,7 @@ static ssize_t read_locked(struct userspace *u, const struct iovec *iov, int cou
 {
 	ssize_t total = 0;
 
-	outbox_flush(&u->out, u->c->fd);
+	outbox_flush(&u->out, u->c);
 	ERR_clear_error();
 	for (; count; iov++, count--) {
 		size_t got = 0;
@@ -247,7 +250,7 @@ static const uint8_t *next_record(const struct cursor *k, uint8_t *scratch, size
 static ssize_t write_locked(struct userspace *u, const uint8_t *data, size_t n)
 {
 	size_t sent = 0;
-	int err = outbox_flush(&u->out, u->c->fd);
+	int err = outbox_flush(&u->out, u->c);
 
 	if (err)
 		return err;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "met.h"
 #include "sys.h"
 
 static int fail(struct outbox *o, int err)
@@ -14,21 +15,17 @@ static int fail(struct outbox *o, int err)
 	return err;
 }
 
-static ssize_t send_some(int fd, const uint8_t *data, size_t n)
+static ssize_t send_some(struct tlsfd *c, const uint8_t *data, size_t n)
 {
-	ssize_t sent = sys_send(fd, data, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+	ssize_t sent = sys_send(c->fd, data, n, MSG_NOSIGNAL | MSG_DONTWAIT);
 
-	if (sent != -EBADMSG)
-		return sent;
-	/* where the kernel has RX, what the reader met; our records are as good as before */
-	sys_clear_error(fd);
-	return sys_send(fd, data, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+	return met_sending(c, sent) ? sys_send(c->fd, data, n, MSG_NOSIGNAL | MSG_DONTWAIT) : sent;
 }
 
-int outbox_flush(struct outbox *o, int fd)
+int outbox_flush(struct outbox *o, struct tlsfd *c)
 {
 	while (!o->err && o->at < o->end) {
-		ssize_t n = send_some(fd, o->data + o->at, o->end - o->at);
+		ssize_t n = send_some(c, o->data + o->at, o->end - o->at);
 
 		if (n == -EAGAIN)
 			return -EAGAIN;
@@ -56,13 +53,13 @@ static void keep(struct outbox *o, const uint8_t *data, size_t n)
 	o->end += n;
 }
 
-void outbox_put(struct outbox *o, int fd, const void *data, size_t n)
+void outbox_put(struct outbox *o, struct tlsfd *c, const void *data, size_t n)
 {
 	const uint8_t *p = data;
 
-	outbox_flush(o, fd);
+	outbox_flush(o, c);
 	while (n && !o->err && outbox_is_empty(o)) {
-		ssize_t sent = send_some(fd, p, n);
+		ssize_t sent = send_some(c, p, n);
 
 		if (sent == -EAGAIN)
 			break;

@@ -1,5 +1,5 @@
 /*
- * Bytes on their way to a socket that had no room for all of them.
+ * Bytes on their way to the socket of c, which had no room for all of them.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct tlsfd;
+
 struct outbox {
 	uint8_t *data;
 	size_t at, end, room;
@@ -17,10 +19,10 @@ struct outbox {
 };
 
 /* Sends what it can and keeps the rest. */
-void outbox_put(struct outbox *o, int fd, const void *data, size_t n);
+void outbox_put(struct outbox *o, struct tlsfd *c, const void *data, size_t n);
 
 /* 0: it is empty; -EAGAIN; or o->err. Never waits. */
-int outbox_flush(struct outbox *o, int fd);
+int outbox_flush(struct outbox *o, struct tlsfd *c);
 
 static inline bool outbox_is_empty(const struct outbox *o)
 {

@@ -3,10 +3,11 @@
 
 #include <errno.h>
 
+#include "met.h"
 #include "sys.h"
 #include "userspace.h"
 
-int owed_send(const struct tlsfd *c, uint8_t type, const void *data, size_t n, int flags)
+int owed_send(struct tlsfd *c, uint8_t type, const void *data, size_t n, int flags)
 {
 	union {
 		struct cmsghdr align;
@@ -25,10 +26,8 @@ int owed_send(const struct tlsfd *c, uint8_t type, const void *data, size_t n, i
 
 	*CMSG_DATA(&control.align) = type;
 	sent = sys_sendmsg(c->fd, &msg, MSG_NOSIGNAL | flags);
-	if (sent == -EBADMSG) { /* what the reader met */
-		sys_clear_error(c->fd);
+	if (met_sending(c, sent))
 		sent = sys_sendmsg(c->fd, &msg, MSG_NOSIGNAL | flags);
-	}
 	return sent < 0 ? (int)sent : 0;
 }
 

@@ -26,6 +26,6 @@ void owed_settle(struct tlsfd *c, unsigned what);
 int owed_pay(struct tlsfd *c, unsigned what, int flags);
 
 /* A record that is not data, for who is inside. 0 or a negative errno. */
-int owed_send(const struct tlsfd *c, uint8_t type, const void *data, size_t n, int flags);
+int owed_send(struct tlsfd *c, uint8_t type, const void *data, size_t n, int flags);
 
 #endif

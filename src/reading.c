@@ -5,19 +5,17 @@
 #include <limits.h>
 
 #include "ending.h"
+#include "met.h"
 #include "owed.h"
 #include "sys.h"
 #include "userspace.h"
-
-static int truncated(struct tlsfd *c)
-{
-	return connection_fail(c, RX, -ECONNABORTED, "the peer ended TCP without close_notify");
-}
 
 static int fail_read(struct tlsfd *c, int err)
 {
 	switch (err) {
 	case -EAGAIN:
+		if (met(c))
+			return fail_read(c, met(c));
 		owed_settle(c, c->reader_pays);
 		return err;
 	case -EBADMSG:
@@ -39,6 +37,14 @@ static int fail_read(struct tlsfd *c, int err)
 	connection_fail(c, TX, -EPIPE, NULL);
 	gate_shut(&c->gate); /* or sends would "succeed" for ever */
 	return connection_fail_tcp(c, RX, err);
+}
+
+/* FIN, or what the kernel says for ever behind an error that it has told. */
+static int truncated(struct tlsfd *c)
+{
+	if (met(c))
+		return fail_read(c, met(c));
+	return connection_fail(c, RX, -ECONNABORTED, "the peer ended TCP without close_notify");
 }
 
 /* ---- records that are not data ---- */
@@ -283,16 +289,18 @@ static int peek(struct tlsfd *c)
 	return type == RECORD_DATA && got > 0;
 }
 
-int reading_attend(struct tlsfd *c)
+int reading_attend(struct tlsfd *c, int said)
 {
 	uint8_t buf[512];
 	struct iovec iov = { buf, sizeof(buf) };
 	int next;
 
-	for (;;) {
+	for (;; said = 0) {
 		if (c->err[RX] || c->eof)
 			return c->err[RX];
 		next = peek(c);
+		if (next == -EAGAIN && said == -EINVAL)
+			return fail_read(c, said); /* nor was it splice(2) at a control record */
 		if (next < 0)
 			return next;
 		if (next) {

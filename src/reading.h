@@ -12,6 +12,6 @@
 ssize_t reading_take(struct tlsfd *c, const struct iovec *iov, int count, int flags);
 
 /* The TLSFD_RX half of tlsfd_attend. */
-int reading_attend(struct tlsfd *c);
+int reading_attend(struct tlsfd *c, int said);
 
 #endif

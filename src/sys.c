@@ -140,9 +140,9 @@ int sys_tcp_bytes(int fd, uint64_t *received, uint64_t *sent)
 	return err;
 }
 
-int sys_shutdown(int fd)
+int sys_shutdown(int fd, int how)
 {
-	return shutdown(fd, SHUT_WR) < 0 ? -errno : 0;
+	return shutdown(fd, how) < 0 ? -errno : 0;
 }
 
 int sys_patience(int fd, int option)

@@ -34,8 +34,8 @@ void sys_seek(int file, off_t at);
 /* What TCP has received and sent, each byte once. 0 or a negative errno. */
 int sys_tcp_bytes(int fd, uint64_t *received, uint64_t *sent);
 
-/* SHUT_WR. 0 or a negative errno. */
-int sys_shutdown(int fd);
+/* how: SHUT_RD or SHUT_WR. 0 or a negative errno. */
+int sys_shutdown(int fd, int how);
 
 /* How long a call on fd waits, in milliseconds as poll takes them: 0 where fd doesn't
  * block. option: SO_RCVTIMEO or SO_SNDTIMEO. */

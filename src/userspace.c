@@ -56,7 +56,7 @@ static int bio_write(BIO *bio, const char *data, int size)
 		u->flow[TX].records = 0;
 	u->key_update_made = false;
 	if (!u->c->kernel[TX])
-		outbox_put(&u->out, u->c->fd, data, (size_t)size);
+		outbox_put(&u->out, u->c, data, (size_t)size);
 	return size;
 }
 
@@ -274,7 +274,7 @@ int userspace_flush(struct tlsfd *c)
 	int err;
 
 	pthread_mutex_lock(&c->user->lock);
-	err = outbox_flush(&c->user->out, c->fd);
+	err = outbox_flush(&c->user->out, c);
 	pthread_mutex_unlock(&c->user->lock);
 	return err;
 }
@@ -282,7 +282,7 @@ int userspace_flush(struct tlsfd *c)
 static int key_update(struct tlsfd *c, bool request)
 {
 	int type = request ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED;
-	int err = outbox_flush(&c->user->out, c->fd);
+	int err = outbox_flush(&c->user->out, c);
 
 	ERR_clear_error();
 	if (!err && (SSL_key_update(c->ssl, type) != 1 || SSL_do_handshake(c->ssl) != 1))

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <limits.h>
 
+#include "met.h"
 #include "owed.h"
 #include "sys.h"
 #include "userspace.h"
@@ -70,7 +71,7 @@ static ssize_t send_kernel(const struct tlsfd *c, const struct iovec *iov, int c
 	return sys_sendmsg(c->fd, &msg, MSG_NOSIGNAL);
 }
 
-/* EBADMSG is what the reader met. We go on, and send its alert when we are through. */
+/* What the reader should have met is no matter of ours: its alert comes behind. */
 static ssize_t send_bytes(struct tlsfd *c, const struct iovec *iov, int count)
 {
 	ssize_t sent;
@@ -78,10 +79,7 @@ static ssize_t send_bytes(struct tlsfd *c, const struct iovec *iov, int count)
 	if (!c->kernel[TX])
 		return userspace_write(c, iov, count, 0);
 	sent = send_kernel(c, iov, count);
-	if (sent != -EBADMSG)
-		return sent;
-	sys_clear_error(c->fd);
-	return send_kernel(c, iov, count);
+	return met_sending(c, sent) ? send_kernel(c, iov, count) : sent;
 }
 
 static ssize_t send_file(struct tlsfd *c, struct source *s, size_t n);
@@ -225,10 +223,13 @@ static ssize_t send_file(struct tlsfd *c, struct source *s, size_t n)
 	if (!c->kernel[TX])
 		return send_copy(c, s->file, s->offset, n, &s->in);
 	sent = sys_sendfile(c->fd, s->file, s->offset, n);
-	if (sent == -EBADMSG) { /* see send_bytes */
-		sys_clear_error(c->fd);
+	if (sent == -EINVAL) { /* the file's, or else it is not said again */
 		sent = sys_sendfile(c->fd, s->file, s->offset, n);
+		if (sent != -EINVAL)
+			met_sending(c, -EINVAL);
 	}
+	if (met_sending(c, sent))
+		sent = sys_sendfile(c->fd, s->file, s->offset, n);
 	s->in = is_of_file(sent);
 	return sent;
 }

@@ -247,6 +247,28 @@ static void test_flood_of_nothing(void **state)
 	place_close(&t);
 }
 
+/* What stands behind the data is the reader's to tell, also if we end first. */
+static void test_end_before_reading(void **state)
+{
+	static const uint8_t too_long[64] = { 23, 3, 3, 255, 255 };
+	char text[16] = "";
+	struct tested t;
+
+	begin(&t, state);
+	raw_send(&t.peer, 23, "good", 4);
+	raw_send_bytes(&t.peer, too_long, sizeof(too_long));
+	assert_int_equal(tlsfd_shutdown(t.c), 0);
+	assert_int_equal(patient_read(&t, text, sizeof(text)), 4);
+	assert_string_equal(text, "good");
+	assert_int_equal(patient_read(&t, text, sizeof(text)), -EMSGSIZE);
+	place_close(&t);
+
+	begin(&t, state);
+	raw_send_bytes(&t.peer, too_long, sizeof(too_long));
+	assert_int_equal(tlsfd_finish(t.c, 5000), -EMSGSIZE);
+	place_close(&t);
+}
+
 /* ---- tlsfd_attend, tlsfd_release ---- */
 
 /* What a program does that reads the fd itself. */
@@ -264,7 +286,7 @@ static int read_bare(struct tested *t, char *text, size_t n)
 			have += (size_t)got;
 			continue;
 		}
-		next = tlsfd_attend(t->c, directions);
+		next = tlsfd_attend(t->c, directions, got < 0 ? -errno : 0);
 		if (next == -EAGAIN && poll(&wait, 1, 5000) == 1)
 			continue;
 		if (next != 1)
@@ -292,11 +314,11 @@ static void test_attend(void **state)
 		raw_send(&t.peer, 23, "two", 3);
 		raw_send_alert(&t.peer, ends[i].level, ends[i].number);
 		if (!tlsfd_kernel(t.c, TLSFD_RX)) {
-			assert_int_equal(tlsfd_attend(t.c, TLSFD_RX), -EXDEV);
+			assert_int_equal(tlsfd_attend(t.c, TLSFD_RX, 0), -EXDEV);
 		} else {
 			assert_int_equal(read_bare(&t, text, sizeof(text)), ends[i].want);
 			assert_string_equal(text, "one two");
-			assert_int_equal(tlsfd_attend(t.c, TLSFD_RX), ends[i].want);
+			assert_int_equal(tlsfd_attend(t.c, TLSFD_RX, 0), ends[i].want);
 		}
 		place_close(&t);
 	}
@@ -313,6 +335,50 @@ static void test_attend_truncated(void **state)
 	if (tlsfd_kernel(t.c, TLSFD_RX)) {
 		assert_int_equal(read_bare(&t, text, sizeof(text)), -ECONNABORTED);
 		assert_string_equal(text, "cut");
+	}
+	place_close(&t);
+}
+
+/* The kernel tells of a bad header once, to a bare read. */
+static void test_attend_header(void **state)
+{
+	static const struct {
+		uint8_t header[5];
+		int want;
+	} headers[] = { { { 23, 3, 3, 255, 255 }, -EMSGSIZE },
+			{ { 23, 3, 3, 0, 3 }, -EBADMSG },
+			{ { 23, 3, 1, 0, 64 }, -EINVAL } };
+
+	for (size_t i = 0; i < LENGTH(headers); i++) {
+		char text[64] = "";
+		struct tested t;
+
+		begin(&t, state);
+		raw_send(&t.peer, 23, "good", 4);
+		raw_send_bytes(&t.peer, headers[i].header, 5);
+		raw_send_bytes(&t.peer, text, sizeof(text));
+		if (tlsfd_kernel(t.c, TLSFD_RX)) {
+			assert_int_equal(read_bare(&t, text, sizeof(text)), headers[i].want);
+			assert_string_equal(text, "good");
+			assert_non_null(tlsfd_error(t.c));
+			assert_int_equal(tlsfd_write(t.c, "x", 1), -EPIPE);
+		}
+		place_close(&t);
+	}
+}
+
+static void test_attend_reset(void **state)
+{
+	char text[64] = "";
+	struct tested t;
+
+	begin(&t, state);
+	raw_send(&t.peer, 23, "gone", 4);
+	if (tlsfd_kernel(t.c, TLSFD_RX)) {
+		assert_int_equal(read(t.fd, text, 4), 4);
+		raw_reset(&t.peer);
+		assert_int_equal(read_bare(&t, text, sizeof(text)), -ECONNRESET);
+		assert_int_equal(tlsfd_write(t.c, "x", 1), -EPIPE);
 	}
 	place_close(&t);
 }
@@ -584,8 +650,11 @@ int main(int argc, char **argv)
 		{ test_finish_leaves_the_rest, "finish: no time for the rest" },
 		{ test_bare_shutdown, "bare shutdown" },
 		{ test_flood_of_nothing, "flood of empty records" },
+		{ test_end_before_reading, "end before reading" },
 		{ test_attend, "attend" },
 		{ test_attend_truncated, "attend: truncated" },
+		{ test_attend_header, "attend: bad header" },
+		{ test_attend_reset, "attend: reset" },
 		{ test_release, "release" },
 		{ test_vectors, "vectors" },
 		{ test_sendfile, "sendfile" },

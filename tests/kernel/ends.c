@@ -514,6 +514,7 @@ struct run {
 	enum place place;
 	size_t chunk; /* most per tlsfd_read */
 	bool blocking;
+	bool write_first; /* before anything is read */
 };
 
 static struct answer wanted(const struct run *r)
@@ -587,6 +588,21 @@ static void check_writing(struct tested *t, const struct answer *want)
 	assert_int_equal(tlsfd_write(t->c, "x", 1), -EPIPE);
 }
 
+/* A writer who comes upon what the reader has not read: what is wrong with it is for the
+ * reader to tell. */
+static void write_unread(struct tested *t, const struct answer *want)
+{
+	ssize_t sent = tlsfd_write(t->c, "early", 5);
+	uint8_t type = 0, data[16384];
+
+	assert_true(sent == 5 || (sent == -EPIPE && want->dead) ||
+		    (sent == -ECONNRESET && want->result == -ECONNRESET));
+	if (sent == 5 && want->result != -ECONNRESET) {
+		assert_int_equal(raw_receive(&t->peer, &type, data), 5);
+		assert_memory_equal(data, "early", 5);
+	}
+}
+
 static void check_counters(struct tested *t, const struct answer *want)
 {
 	struct tlsfd_counters n;
@@ -611,10 +627,12 @@ static void test_ending(void **state)
 		place_block(&t);
 	say(&t.peer, "before");
 	r->ending->act(&t.peer);
+	if (r->write_first)
+		write_unread(&t, &want);
 	check_reading(&t, r, &want);
 	check_counters(&t, &want);
 	if (r->ending->one_end_only)
-		assert_int_equal(tlsfd_write(t.c, "x", 1), -EPIPE);
+		assert_int_equal(tlsfd_write(t.c, "x", 1), r->write_first ? -ECONNRESET : -EPIPE);
 	else
 		check_writing(&t, &want);
 	place_close(&t);
@@ -627,13 +645,17 @@ static void add(const struct ending *e, bool tls13, bool server, enum place plac
 	struct run r = { .ending = e, .v = { .tls13 = tls13, .server = server }, .place = place };
 	static const struct {
 		size_t chunk;
-		bool blocking;
+		bool blocking, write_first;
 		const char *name;
-	} ways[] = { { 16384, false, "" }, { 1, false, " by 1" }, { 4, true, " blocking" } };
+	} ways[] = { { 16384, false, false, "" },
+		     { 1, false, false, " by 1" },
+		     { 4, true, false, " blocking" },
+		     { 16384, false, true, " after a write" } };
 
 	for (size_t i = 0; i < LENGTH(ways) && place_expected(place); i++) {
 		r.chunk = ways[i].chunk;
 		r.blocking = ways[i].blocking;
+		r.write_first = ways[i].write_first;
 		suite_add(test_ending, &r, sizeof(r), "%s: TLS 1.%d %s %s%s", e->name,
 			  tls13 ? 3 : 2, server ? "server" : "client", place_names[place],
 			  ways[i].name);

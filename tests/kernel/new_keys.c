@@ -427,7 +427,7 @@ static void *splice_out(void *arg)
 	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
 	for (size_t at = 0; at < s->n;) {
 		size_t piece = s->n - at < 30000 ? s->n - at : 30000;
-		int next = tlsfd_attend(s->t->c, TLSFD_TX);
+		int next = tlsfd_attend(s->t->c, TLSFD_TX, 0);
 
 		assert_true(next == 1 || next == -EAGAIN);
 		if (next == -EAGAIN)
@@ -453,7 +453,7 @@ static void attend_all(struct tested *t)
 	char got[64];
 	int next;
 
-	while ((next = tlsfd_attend(t->c, TLSFD_RX)) == 1)
+	while ((next = tlsfd_attend(t->c, TLSFD_RX, 0)) == 1)
 		assert_true(recv(t->fd, got, sizeof(got), MSG_DONTWAIT) > 0);
 	assert_int_equal(next, -EAGAIN);
 }
@@ -592,31 +592,31 @@ static void test_attend(void **state)
 	char got[8];
 
 	begin(&t, state);
-	assert_int_equal(tlsfd_attend(t.c, 0), -EINVAL);
-	assert_int_equal(tlsfd_attend(t.c, 4), -EINVAL);
+	assert_int_equal(tlsfd_attend(t.c, 0, 0), -EINVAL);
+	assert_int_equal(tlsfd_attend(t.c, 4, 0), -EINVAL);
 	raw_update_keys(&t.peer, true);
 	say(&t.peer, "x");
-	while (tlsfd_attend(t.c, TLSFD_RX) == -EAGAIN)
+	while (tlsfd_attend(t.c, TLSFD_RX, 0) == -EAGAIN)
 		;
 	assert_int_equal(read(t.fd, got, sizeof(got)), 1);
-	assert_int_equal(tlsfd_attend(t.c, TLSFD_RX), -EAGAIN);
+	assert_int_equal(tlsfd_attend(t.c, TLSFD_RX, 0), -EAGAIN);
 	assert_int_equal(tlsfd_wants(t.c, TLSFD_RX), POLLIN | POLLOUT);
 	assert_int_equal(write(t.fd, "\0", 1), 1); /* still under the old key */
 	assert_int_equal(receive(&t, &r), 23);
-	assert_int_equal(tlsfd_attend(t.c, TLSFD_TX), 1);
+	assert_int_equal(tlsfd_attend(t.c, TLSFD_TX, 0), 1);
 	assert_int_equal(tlsfd_wants(t.c, TLSFD_RX), POLLIN);
 	assert_int_equal(receive(&t, &r), 22);
 	/* both: at once */
 	raw_update_keys(&t.peer, true);
 	say(&t.peer, "y");
-	while (tlsfd_attend(t.c, TLSFD_RX | TLSFD_TX) == -EAGAIN)
+	while (tlsfd_attend(t.c, TLSFD_RX | TLSFD_TX, 0) == -EAGAIN)
 		;
 	assert_int_equal(receive(&t, &r), 22);
 	/* at half of the limit, as nobody counts the writes */
 	assert_int_equal(tlsfd_set_rekey(t.c, TLSFD_REKEY, 20), 0);
 	for (int i = 0; i < 9; i++)
 		assert_int_equal(write(t.fd, "", 1), 1);
-	assert_int_equal(tlsfd_attend(t.c, TLSFD_TX), 1);
+	assert_int_equal(tlsfd_attend(t.c, TLSFD_TX, 0), 1);
 	for (int i = 0; i < 9; i++)
 		assert_int_equal(raw_receive(&t.peer, &type, data), 1);
 	assert_int_equal(receive(&t, &r), 22);
@@ -654,7 +654,7 @@ static void test_tx_fails(void **state)
 	fail_at(0, 0);
 	assert_int_equal(tlsfd_write(t.c, "x", 1), -ENOMEM);
 	assert_int_equal(tlsfd_rekey(t.c, false), -ENOMEM);
-	assert_int_equal(tlsfd_attend(t.c, TLSFD_TX), -ENOMEM);
+	assert_int_equal(tlsfd_attend(t.c, TLSFD_TX, 0), -ENOMEM);
 	assert_int_equal(tlsfd_shutdown(t.c), -ENOMEM);
 	say(&t.peer, "still");
 	expect_text(&t, "still");
