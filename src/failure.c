@@ -23,7 +23,8 @@ void failure_note_alert(const SSL *ssl, int where, int ret)
 {
 	struct tlsfd *c = SSL_get_app_data(ssl);
 
-	if (c && where & SSL_CB_ALERT && ret >> 8 == SSL3_AL_FATAL)
+	/* afterwards our own is none of the peer's (control.c, userspace.c) */
+	if (c && !c->open && where & SSL_CB_ALERT && ret >> 8 == SSL3_AL_FATAL)
 		connection_note_alert(c, (uint8_t)ret);
 }
 

@@ -22,7 +22,7 @@ int failf(struct tlsfd *c, enum way way, int err, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 
 /* An info callback for SSLs whose app data is the connection: notes the number of
- * a fatal alert, whoever sent it. */
+ * a fatal alert of the handshake, whoever sent it. */
 void failure_note_alert(const SSL *ssl, int where, int ret);
 
 #endif

@@ -14,4 +14,7 @@ enum key_kind { KEY_P256, KEY_RSA };
 void use_credentials(SSL_CTX *ctx, enum key_kind kind);
 void trust_credentials(SSL_CTX *ctx, enum key_kind kind);
 
+/* The same as PEM text, for localhost; both to be freed. */
+void write_credentials(enum key_kind kind, char **cert, char **key);
+
 #endif

@@ -14,7 +14,27 @@
 #include "connection.h"
 #include "suite.h"
 
-const char *const place_names[PLACES] = { "kernel", "userspace", "rx-kernel", "tx-kernel" };
+const char *const place_names[PLACES] = {
+	"kernel", "userspace", "rx-kernel", "tx-kernel", "opened-kernel", "opened-userspace",
+};
+
+bool place_in_kernel(enum place place, enum tlsfd_direction dir)
+{
+	static const unsigned directions[PLACES] = {
+		[KERNEL] = TLSFD_RX | TLSFD_TX,
+		[RX_KERNEL] = TLSFD_RX,
+		[TX_KERNEL] = TLSFD_TX,
+		[OPENED_KERNEL] = TLSFD_RX | TLSFD_TX,
+	};
+
+	return directions[place] & dir;
+}
+
+static void check_place(const struct tlsfd *c, enum place place)
+{
+	assert_int_equal(tlsfd_kernel(c, TLSFD_RX), place_in_kernel(place, TLSFD_RX));
+	assert_int_equal(tlsfd_kernel(c, TLSFD_TX), place_in_kernel(place, TLSFD_TX));
+}
 
 bool place_expected(enum place place)
 {
@@ -36,30 +56,34 @@ static struct tlsfd *stay(SSL *ssl, int fd)
 
 struct tlsfd *place_put(SSL *ssl, int fd, enum place place)
 {
-	static const unsigned directions[PLACES] = {
-		[KERNEL] = TLSFD_RX | TLSFD_TX, [RX_KERNEL] = TLSFD_RX, [TX_KERNEL] = TLSFD_TX
-	};
+	unsigned directions = (place_in_kernel(place, TLSFD_RX) ? TLSFD_RX : 0) |
+			      (place_in_kernel(place, TLSFD_TX) ? TLSFD_TX : 0);
 	struct tlsfd *c = NULL;
 	int err = 0;
 
 	if (place == USERSPACE)
 		c = stay(ssl, fd);
 	else
-		err = tlsfd_handover_directions(ssl, directions[place], &c, NULL);
+		err = tlsfd_handover_directions(ssl, directions, &c, NULL);
 	SSL_free(ssl);
 	if (err == -ENOENT)
 		skip_because("this kernel has no TLS");
 	assert_int_equal(err, 0);
-	assert_int_equal(tlsfd_kernel(c, TLSFD_RX), place == KERNEL || place == RX_KERNEL);
-	assert_int_equal(tlsfd_kernel(c, TLSFD_TX), place == KERNEL || place == TX_KERNEL);
+	check_place(c, place);
 	return c;
 }
 
 void place_connect(struct tested *t, const struct raw_variant *v, enum place place)
 {
-	SSL *ssl = raw_connect(&t->peer, v, &t->fd);
+	if (place < SSL_PLACES) {
+		SSL *ssl = raw_connect(&t->peer, v, &t->fd);
 
-	t->c = place_put(ssl, t->fd, place);
+		t->c = place_put(ssl, t->fd, place);
+		return;
+	}
+	t->c = raw_open(&t->peer, v,
+			place == OPENED_KERNEL ? TLSFD_KERNEL_REQUIRE : TLSFD_KERNEL_NEVER, &t->fd);
+	check_place(t->c, place);
 }
 
 void place_close(struct tested *t)

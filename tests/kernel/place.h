@@ -10,8 +10,18 @@
 
 #include "raw_peer.h"
 
-/* Where the records of the end under test are made. */
-enum place { KERNEL, USERSPACE, RX_KERNEL, TX_KERNEL, PLACES };
+/* Where the records of the end under test are made. OPENED: by tlsfd_accept or
+ * tlsfd_connect, the others by the handover of an SSL. */
+enum place {
+	KERNEL,
+	USERSPACE,
+	RX_KERNEL,
+	TX_KERNEL,
+	SSL_PLACES,
+	OPENED_KERNEL = SSL_PLACES,
+	OPENED_USERSPACE,
+	PLACES
+};
 
 extern const char *const place_names[PLACES];
 
@@ -24,7 +34,10 @@ struct tested {
 	struct tlsfd *c;
 };
 
-/* ssl (freed) goes to its place; skips as below. */
+/* Is this direction in the kernel there? */
+bool place_in_kernel(enum place place, enum tlsfd_direction dir);
+
+/* ssl (freed) goes to its place, one of SSL_PLACES; skips as below. */
 struct tlsfd *place_put(SSL *ssl, int fd, enum place place);
 
 /* Connects; skips the test where the kernel has no TLS and place needs it. */

@@ -142,19 +142,44 @@ static void wait_both(struct end ends[2])
 			ends[1].received, ends[0].sent);
 }
 
-static void make_end(struct end *e, SSL *ssl, int fd, bool kernel)
+static void make_end(struct end *e, struct tlsfd *c, int fd, enum place place)
 {
 	static const size_t sizes[] = { 0, 1, 1000, 16384, 50000, 300000 };
 
-	*e = (struct end){ .fd = fd };
-	e->place = kernel ? (enum place)rnd(PLACES) : USERSPACE;
+	*e = (struct end){ .c = c, .fd = fd, .place = place };
 	e->goodbye = rnd(4) ? CLEANLY : (enum goodbye)rnd(GOODBYES);
 	e->to_send = rnd(1 + sizes[rnd(LENGTH(sizes))]);
 	e->chunk = 1 + rnd(RUN - 1);
 	if (rnd(2))
 		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){ 4096 + (int)rnd(60000) },
 			   sizeof(int));
-	e->c = place_put(ssl, fd, e->place);
+}
+
+/* Of SSLs that are handed over, or by tlsfd_accept and tlsfd_connect. */
+static void make_pair(struct end ends[2], bool kernel)
+{
+	struct raw_variant v = { .tls13 = rnd(2), .server = rnd(2) };
+	bool opened = rnd(2);
+	enum tlsfd_kernel where[2];
+	enum place place[2];
+	struct tlsfd *c[2];
+	SSL *ssl[2];
+	int fd[2];
+
+	for (int i = 0; i < 2; i++) {
+		place[i] = opened ? OPENED_USERSPACE : USERSPACE;
+		if (kernel)
+			place[i] = opened ? OPENED_KERNEL + (enum place)rnd(2) :
+					    (enum place)rnd(SSL_PLACES);
+		where[i] = place[i] == OPENED_KERNEL ? TLSFD_KERNEL_REQUIRE : TLSFD_KERNEL_NEVER;
+	}
+	if (opened)
+		raw_open_pair(&v, where, c, fd);
+	else
+		raw_pair(&v, ssl, fd);
+	for (int i = 0; i < 2; i++)
+		make_end(&ends[i], opened ? c[i] : place_put(ssl[i], fd[i], place[i]), fd[i],
+			 place[i]);
 }
 
 /* reader has read to its end: what must have come of writer's bytes? */
@@ -177,14 +202,9 @@ static void check(const struct end *reader, const struct end *writer)
 
 static void one_connection(bool kernel)
 {
-	struct raw_variant v = { .tls13 = rnd(2), .server = rnd(2) };
 	struct end ends[2];
-	SSL *ssl[2];
-	int fd[2];
 
-	raw_pair(&v, ssl, fd);
-	for (int i = 0; i < 2; i++)
-		make_end(&ends[i], ssl[i], fd[i], kernel);
+	make_pair(ends, kernel);
 	while (!through(&ends[0]) || !through(&ends[1])) {
 		bool moved = false;
 

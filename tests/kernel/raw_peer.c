@@ -8,6 +8,7 @@
 #include <openssl/core_names.h>
 #include <openssl/kdf.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <tlsfd/openssl.h>
@@ -171,11 +172,16 @@ static void connect_pair(int fds[2])
 	}
 }
 
+static const char *suite_of(const struct raw_variant *v)
+{
+	if (v->suite)
+		return v->suite;
+	return v->tls13 ? "TLS_AES_128_GCM_SHA256" : "ECDHE-ECDSA-AES128-GCM-SHA256";
+}
+
 static SSL *new_ssl(const struct raw_variant *v, bool server, struct raw_peer *peer, int fd)
 {
-	const char *suite = v->suite ? v->suite :
-			    v->tls13 ? "TLS_AES_128_GCM_SHA256" :
-				       "ECDHE-ECDSA-AES128-GCM-SHA256";
+	const char *suite = suite_of(v);
 	SSL_CTX *ctx = SSL_CTX_new(TLS_method());
 	SSL *ssl;
 
@@ -237,6 +243,96 @@ void raw_pair(const struct raw_variant *v, SSL *ssl[2], int fd[2])
 	ssl[0] = new_ssl(v, v->server, NULL, fd[0]);
 	ssl[1] = new_ssl(v, !v->server, NULL, fd[1]);
 	shake_hands(ssl[0], ssl[1]);
+}
+
+/* ---- our end by tlsfd_accept, tlsfd_connect ---- */
+
+static struct tlsfd_config *new_config(const struct raw_variant *v, enum tlsfd_kernel kernel)
+{
+	enum tlsfd_version version = v->tls13 ? TLSFD_TLS_1_3 : TLSFD_TLS_1_2;
+	struct tlsfd_config *config;
+	char *cert, *key;
+
+	write_credentials(KEY_P256, &cert, &key);
+	assert_int_equal(tlsfd_config_new(&config), 0);
+	assert_int_equal(
+		tlsfd_config_set_certificate_mem(config, cert, strlen(cert), key, strlen(key)), 0);
+	assert_int_equal(tlsfd_config_set_ca_mem(config, cert, strlen(cert)), 0);
+	assert_int_equal(tlsfd_config_set_versions(config, version, version), 0);
+	assert_int_equal(tlsfd_config_set_ciphers(config, suite_of(v)), 0);
+	assert_int_equal(tlsfd_config_set_tickets(config, 0), 0);
+	assert_int_equal(tlsfd_config_set_kernel(config, kernel), 0);
+	free(cert);
+	free(key);
+	return config;
+}
+
+static struct tlsfd *new_end(const struct raw_variant *v, bool server, enum tlsfd_kernel kernel,
+			     int fd)
+{
+	struct tlsfd_config *config = new_config(v, kernel);
+	struct tlsfd *c;
+
+	assert_int_equal(server ? tlsfd_accept(&c, config, fd) :
+				  tlsfd_connect(&c, config, fd, "localhost"),
+			 0);
+	tlsfd_config_free(config);
+	return c;
+}
+
+/* True when it is done. */
+static bool step(struct tlsfd *c)
+{
+	int err = tlsfd_handshake(c);
+
+	if (err == -ENOENT)
+		skip_because("this kernel has no TLS");
+	assert_true(err == 0 || err == -EAGAIN);
+	return err == 0;
+}
+
+static bool step_peer(SSL *ssl)
+{
+	int ret = SSL_do_handshake(ssl);
+
+	assert_true(ret == 1 || SSL_get_error(ssl, ret) == SSL_ERROR_WANT_READ);
+	return ret == 1;
+}
+
+struct tlsfd *raw_open(struct raw_peer *p, const struct raw_variant *v, enum tlsfd_kernel kernel,
+		       int *fd)
+{
+	bool ours = false, theirs = false;
+	struct tlsfd *c;
+	SSL *peer;
+	int fds[2];
+
+	*p = (struct raw_peer){ .server = !v->server, .tls13 = v->tls13 };
+	connect_pair(fds);
+	p->fd = fds[0];
+	*fd = fds[1];
+	c = new_end(v, v->server, kernel, fds[1]);
+	peer = new_ssl(v, !v->server, p, fds[0]);
+	while (!ours || !theirs) {
+		ours = step(c);
+		theirs = step_peer(peer);
+	}
+	raw_take_keys(p, peer);
+	SSL_free(peer);
+	return c;
+}
+
+void raw_open_pair(const struct raw_variant *v, const enum tlsfd_kernel kernel[2],
+		   struct tlsfd *c[2], int fd[2])
+{
+	bool done[2] = { false, false };
+
+	connect_pair(fd);
+	for (int i = 0; i < 2; i++)
+		c[i] = new_end(v, v->server == (i == 0), kernel[i], fd[i]);
+	while (!done[0] || !done[1])
+		for (int i = 0; i < 2; i++)
+			done[i] = step(c[i]);
 }
 
 void raw_close(struct raw_peer *p)

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <tlsfd.h>
 
 enum { RAW_RECORD_MAX = 5 + 16384 + 256 };
 
@@ -46,6 +47,12 @@ struct raw_variant {
 SSL *raw_connect(struct raw_peer *p, const struct raw_variant *v, int *fd);
 /* Two ends of ours, the variant's first; likewise. */
 void raw_pair(const struct raw_variant *v, SSL *ssl[2], int fd[2]);
+/* The same, our end by tlsfd_accept or tlsfd_connect. Skips where the kernel has no TLS
+ * and it is required. */
+struct tlsfd *raw_open(struct raw_peer *p, const struct raw_variant *v, enum tlsfd_kernel kernel,
+		       int *fd);
+void raw_open_pair(const struct raw_variant *v, const enum tlsfd_kernel kernel[2],
+		   struct tlsfd *c[2], int fd[2]);
 void raw_close(struct raw_peer *p);
 /* Takes the keys of ssl, the peer's end (p->server, p->tls13), whose handshake is done. */
 void raw_take_keys(struct raw_peer *p, SSL *ssl);
