@@ -112,16 +112,23 @@ ssize_t sys_pread(int file, void *buf, size_t n, off_t at)
 	do
 		got = pread(file, buf, n, at);
 	while (got < 0 && errno == EINTR);
-	return got < 0 ? -errno : got;
+	if (got < 0)
+		return errno == EISDIR ? -EINVAL : -errno;
+	return got;
 }
 
-off_t sys_position(int file, off_t at)
+off_t sys_position(int file, const off_t *at)
 {
+	int flags = fcntl(file, F_GETFL);
 	off_t now = lseek(file, 0, SEEK_CUR);
 
+	if ((flags & O_ACCMODE) == O_WRONLY)
+		return -EBADF;
 	if (now < 0)
-		return -errno;
-	return at < 0 ? now : at;
+		return errno == ESPIPE && !at ? -EINVAL : -errno;
+	if (at && *at < 0)
+		return -EINVAL;
+	return at ? *at : now;
 }
 
 void sys_seek(int file, off_t at)

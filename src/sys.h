@@ -25,10 +25,11 @@ ssize_t sys_sendmsg(int fd, const struct msghdr *msg, int flags);
 ssize_t sys_recv(int fd, void *buf, size_t n, int flags);
 ssize_t sys_send(int fd, const void *buf, size_t n, int flags);
 ssize_t sys_sendfile(int fd, int file, off_t *offset, size_t n);
-ssize_t sys_pread(int file, void *buf, size_t n, off_t at);
 
-/* at or, if that is negative, where the file stands; or a negative errno, -ESPIPE. */
-off_t sys_position(int file, off_t at);
+/* sendfile(2) in steps, with its errnos. Where it begins: at *at or, at NULL, where the
+ * file stands. */
+off_t sys_position(int file, const off_t *at);
+ssize_t sys_pread(int file, void *buf, size_t n, off_t at);
 void sys_seek(int file, off_t at);
 
 /* What TCP has received and sent, each byte once. 0 or a negative errno. */

@@ -195,12 +195,12 @@ static ssize_t copy(struct tlsfd *c, int file, off_t at, size_t n, bool *in)
 /* sendfile(2) for a direction that OpenSSL has. */
 static ssize_t send_copy(struct tlsfd *c, int file, off_t *offset, size_t n, bool *in)
 {
-	off_t at = sys_position(file, offset ? *offset : -1);
+	off_t at = n > SSIZE_MAX ? -EINVAL : sys_position(file, offset);
 	ssize_t sent;
 
 	*in = at < 0;
 	if (at < 0)
-		return at == -ESPIPE ? -EINVAL : at;
+		return at;
 	sent = copy(c, file, at, n, in);
 	if (sent > 0 && offset)
 		*offset += sent;

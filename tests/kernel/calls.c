@@ -431,7 +431,7 @@ static void test_vectors(void **state)
 static void test_sendfile(void **state)
 {
 	static uint8_t data[20000], got[16384];
-	int file = memfd_create("file", MFD_CLOEXEC), pipes[2];
+	int file = memfd_create("file", MFD_CLOEXEC);
 	off_t offset = 1000;
 	struct tested t;
 	uint8_t type;
@@ -451,12 +451,36 @@ static void test_sendfile(void **state)
 	assert_int_equal(raw_receive(&t.peer, &type, got), 5000);
 	assert_memory_equal(got, data + 15000, 5000);
 	assert_int_equal(tlsfd_sendfile(t.c, file, NULL, 10000), 0);
+	close(file);
+	place_close(&t);
+}
+
+/* What sendfile(2) says of the file and the range, and the connection goes on. */
+static void test_sendfile_refused(void **state)
+{
+	int file = memfd_create("file", MFD_CLOEXEC), pipes[2];
+	int directory = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	off_t offset = 0, negative = -2;
+	struct tested t;
+
+	begin(&t, state);
+	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+	assert_int_equal(write(file, "content", 7), 7);
+	lseek(file, 0, SEEK_SET);
 	assert_int_equal(tlsfd_sendfile(t.c, -1, NULL, 1), -EBADF);
-	assert_int_equal(pipe(pipes), 0);
+	assert_int_equal(tlsfd_sendfile(t.c, pipes[1], NULL, 1), -EBADF);
 	assert_int_equal(tlsfd_sendfile(t.c, pipes[0], NULL, 1), -EINVAL);
+	assert_int_equal(tlsfd_sendfile(t.c, pipes[0], &offset, 1), -ESPIPE);
+	assert_int_equal(tlsfd_sendfile(t.c, directory, NULL, 1), -EINVAL);
+	assert_int_equal(tlsfd_sendfile(t.c, directory, &offset, 1), -EINVAL);
+	assert_int_equal(tlsfd_sendfile(t.c, file, &offset, SIZE_MAX), -EINVAL);
+	assert_int_equal(tlsfd_sendfile(t.c, file, &negative, 1), -EINVAL);
+	assert_int_equal(negative, -2);
+	assert_int_equal(offset, 0);
+	assert_int_equal(lseek(file, 0, SEEK_CUR), 0);
 	assert_int_equal(patient_write(&t, "still", 5), 5);
 	expect_record(&t, 23, "still", 5);
-	close(pipes[0]), close(pipes[1]), close(file);
+	close(pipes[0]), close(pipes[1]), close(file), close(directory);
 	place_close(&t);
 }
 
@@ -658,6 +682,7 @@ int main(int argc, char **argv)
 		{ test_release, "release" },
 		{ test_vectors, "vectors" },
 		{ test_sendfile, "sendfile" },
+		{ test_sendfile_refused, "sendfile: refused" },
 		{ test_interrupted, "interrupted" },
 		{ test_no_sigpipe, "no SIGPIPE" },
 		{ test_alert_behind_writer, "alert behind a stuck writer" },
