@@ -88,11 +88,22 @@ static void take_exporter(struct facts *f, SSL *ssl)
 						     strlen(label), NULL, 0, 0) == 1;
 }
 
+static bool is_only_one(SSL *ssl, X509 *own)
+{
+	bool only = SSL_set_current_cert(ssl, SSL_CERT_SET_FIRST) == 1 &&
+		    SSL_set_current_cert(ssl, SSL_CERT_SET_NEXT) != 1;
+
+	SSL_select_current_cert(ssl, own);
+	return only;
+}
+
+/* Of a session that is resumed OpenSSL doesn't know the certificate: it names the one
+ * that was set last. */
 static void take_own(struct facts *f, SSL *ssl)
 {
 	X509 *own = SSL_is_server(ssl) ? SSL_get_certificate(ssl) : NULL;
 
-	if (own && X509_up_ref(own))
+	if (own && (!f->resumed || is_only_one(ssl, own)) && X509_up_ref(own))
 		f->own = own;
 }
 

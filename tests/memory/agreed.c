@@ -329,6 +329,73 @@ static void test_resumption_across_names(void **state)
 	}
 }
 
+/* Has the server the certificate that the client knows of, or (known: false) none? */
+static void connect_bound(struct tlsfd_config *config, SSL_CTX *peer, bool known)
+{
+	uint8_t ours[EVP_MAX_MD_SIZE], theirs[EVP_MAX_MD_SIZE];
+	bool again = kept;
+	struct meeting m;
+	unsigned size;
+	ssize_t n;
+
+	meet_open(&m, config, true, peer, NULL);
+	if (again)
+		SSL_set_session(m.peer, kept);
+	meet_shake(&m);
+	assert_int_equal(m.err, 0);
+	assert_int_equal(tlsfd_resumed(m.c), again);
+	meet_talk(&m);
+	n = tlsfd_channel_binding(m.c, TLSFD_TLS_SERVER_END_POINT, ours, sizeof(ours));
+	X509_digest(SSL_get0_peer_certificate(m.peer), EVP_sha256(), theirs, &size);
+	assert_int_equal(n, known ? (ssize_t)size : -ENODATA);
+	if (known)
+		assert_memory_equal(ours, theirs, size);
+	SSL_set_shutdown(m.peer, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+	meet_close(&m);
+}
+
+/* ids: the server's certificates, the second one can be NULL. */
+static void check_end_point(int version, const struct identity *ids[2], bool rsa)
+{
+	struct tlsfd_config *config = config_of(ids[0]);
+	SSL_CTX *peer = keeping_peer(version, NULL);
+
+	if (ids[1])
+		assert_int_equal(tlsfd_config_set_certificate_mem(
+					 config, ids[1]->cert_pem, strlen(ids[1]->cert_pem),
+					 ids[1]->key_pem, strlen(ids[1]->key_pem)),
+				 0);
+	SSL_CTX_set1_sigalgs_list(peer, rsa ? "rsa_pss_rsae_sha256:RSA+SHA256" : "ECDSA+SHA256");
+	connect_bound(config, peer, true);
+	assert_non_null(kept);
+	connect_bound(config, peer, !ids[1]);
+	SSL_SESSION_free(kept);
+	kept = NULL;
+	SSL_CTX_free(peer);
+	tlsfd_config_free(config);
+}
+
+/* Of several certificates nobody knows any more which one the client was shown. */
+static void test_end_point_of_resumed(void **state)
+{
+	static const struct {
+		const struct identity *ids[2];
+		bool rsa;
+	} cases[] = {
+		{ { &pki.good, NULL }, false },	    { { &pki.rsa, NULL }, true },
+		{ { &pki.good, &pki.rsa }, false }, { { &pki.good, &pki.rsa }, true },
+		{ { &pki.rsa, &pki.good }, false }, { { &pki.rsa, &pki.good }, true },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < LENGTH(cases); i++) {
+		const struct identity *ids[] = { cases[i].ids[0], cases[i].ids[1] };
+
+		check_end_point(TLS1_2_VERSION, ids, cases[i].rsa);
+		check_end_point(TLS1_3_VERSION, ids, cases[i].rsa);
+	}
+}
+
 /* ---- nothing in common ---- */
 
 static void check_nothing_in_common(bool server, const char *ciphers, const char *groups, int min,
@@ -376,6 +443,7 @@ int main(void)
 		cmocka_unit_test(test_unknown_name_without_default),
 		cmocka_unit_test(test_resumption),
 		cmocka_unit_test(test_resumption_across_names),
+		cmocka_unit_test(test_end_point_of_resumed),
 		cmocka_unit_test(test_nothing_in_common),
 	};
 
