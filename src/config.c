@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "chain.h"
 #include "rekey.h"
 
 /* ---- the object ---- */
@@ -85,6 +86,7 @@ void tlsfd_config_free(struct tlsfd_config *config)
 		return;
 	free_names(config->names);
 	SSL_CTX_free(config->ctx);
+	chain_free(config->last_chain);
 	pthread_mutex_destroy(&config->lock);
 	free(config->alpn);
 	free(config->error);

@@ -32,7 +32,7 @@ struct name {
 struct tlsfd_config {
 	int refs;
 	pthread_mutex_t lock;  /* of the first use, and of offer's questions */
-	bool frozen;           /* used: nothing below changes, but offer and error (once) */
+	bool frozen;           /* used: nothing below changes, but offer, error, last_chain */
 	SSL_CTX *ctx;
 	char *error;
 	struct offer offer;
@@ -45,6 +45,7 @@ struct tlsfd_config {
 	bool no_verify_chain, no_verify_name;
 	bool is_name;          /* other configs refer to it */
 	const char *common;    /* a setting that was made and is not a name's; NULL: none */
+	struct chain *last_chain; /* a peer's, to be shared; see chain.h */
 	struct name *names;
 	uint8_t *alpn;         /* as on the wire, RFC 7301 section 3.1; NULL: none */
 	unsigned alpn_size;

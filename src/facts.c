@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "chain.h"
 #include "connection.h"
 
 enum { EXPORTER_SIZE = 32 }; /* RFC 9266 section 2 */
@@ -14,67 +15,13 @@ enum { EXPORTER_SIZE = 32 }; /* RFC 9266 section 2 */
 struct facts {
 	const char *cipher;    /* OpenSSL's own string, which stays */
 	X509 *own;             /* a server's certificate, shared with the config */
-	uint8_t *chain;        /* the peer's: for each its size (uint32_t) and its DER */
-	size_t chain_size;
+	struct chain *chain;   /* the peer's */
 	uint16_t version;
 	bool resumed, has_exporter;
 	uint8_t alpn_size;
 	uint8_t exporter[EXPORTER_SIZE];
 	char names[];          /* ALPN and server name, each with its NUL */
 };
-
-/* ---- the peer's chain ---- */
-
-/* Appends cert behind *at if at isn't NULL; its size in the chain, 0: no memory. */
-static size_t put_certificate(X509 *cert, uint8_t **at)
-{
-	int size = i2d_X509(cert, NULL);
-	uint32_t prefix = (uint32_t)size;
-
-	if (size <= 0)
-		return 0;
-	if (at) {
-		memcpy(*at, &prefix, sizeof(prefix));
-		*at += sizeof(prefix);
-		i2d_X509(cert, at);
-	}
-	return sizeof(prefix) + prefix;
-}
-
-/* OpenSSL leaves the leaf out of the chain that a server sees. */
-static X509 *peer_certificate(SSL *ssl, int i)
-{
-	STACK_OF(X509) *chain = SSL_get_peer_cert_chain(ssl);
-	X509 *leaf = SSL_get0_peer_certificate(ssl);
-
-	if (!SSL_is_server(ssl) || !leaf)
-		return chain && i < sk_X509_num(chain) ? sk_X509_value(chain, i) : NULL;
-	if (i == 0)
-		return leaf;
-	return chain && i <= sk_X509_num(chain) ? sk_X509_value(chain, i - 1) : NULL;
-}
-
-static int take_chain(struct facts *f, SSL *ssl)
-{
-	uint8_t *at;
-	X509 *cert;
-
-	for (int i = 0; (cert = peer_certificate(ssl, i)); i++) {
-		size_t size = put_certificate(cert, NULL);
-
-		if (!size)
-			return -ENOMEM;
-		f->chain_size += size;
-	}
-	if (!f->chain_size)
-		return 0;
-	at = f->chain = malloc(f->chain_size);
-	if (!at)
-		return -ENOMEM;
-	for (int i = 0; (cert = peer_certificate(ssl, i)); i++)
-		put_certificate(cert, &at);
-	return 0;
-}
 
 /* ---- taking ---- */
 
@@ -124,7 +71,7 @@ static struct facts *facts_new(SSL *ssl, const char *server_name)
 	return f;
 }
 
-int facts_take(struct facts **facts, SSL *ssl, const char *server_name)
+int facts_take(struct facts **facts, SSL *ssl, const char *server_name, struct chain **last)
 {
 	struct facts *f;
 	int err;
@@ -141,7 +88,7 @@ int facts_take(struct facts **facts, SSL *ssl, const char *server_name)
 	f->resumed = SSL_session_reused(ssl);
 	take_exporter(f, ssl);
 	take_own(f, ssl);
-	err = take_chain(f, ssl);
+	err = chain_take(&f->chain, ssl, last);
 	if (err)
 		facts_free(f);
 	else
@@ -154,7 +101,7 @@ void facts_free(struct facts *f)
 	if (!f)
 		return;
 	X509_free(f->own);
-	free(f->chain);
+	chain_free(f->chain);
 	OPENSSL_cleanse(f->exporter, sizeof(f->exporter));
 	free(f);
 }
@@ -193,19 +140,7 @@ bool tlsfd_resumed(const struct tlsfd *c)
 
 int tlsfd_peer_certificate(const struct tlsfd *c, unsigned i, const uint8_t **der, size_t *size)
 {
-	const struct facts *f = c->facts;
-	uint32_t prefix;
-
-	for (size_t at = 0; f && at < f->chain_size; at += prefix) {
-		memcpy(&prefix, f->chain + at, sizeof(prefix));
-		at += sizeof(prefix);
-		if (i-- == 0) {
-			*der = f->chain + at;
-			*size = prefix;
-			return 0;
-		}
-	}
-	return -ENOENT;
+	return chain_get(c->facts ? c->facts->chain : NULL, i, der, size);
 }
 
 /* ---- channel bindings ---- */

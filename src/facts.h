@@ -8,13 +8,14 @@
 
 #include <openssl/ssl.h>
 
+struct chain;
 struct facts;
 
 /*
  * The facts of ssl; *facts stays NULL if its handshake is not finished. server_name:
- * what the client asked for, NULL: as OpenSSL knows it. 0 or -ENOMEM.
+ * what the client asked for, NULL: as OpenSSL knows it. last: as chain_take has it. 0 or -ENOMEM.
  */
-int facts_take(struct facts **facts, SSL *ssl, const char *server_name);
+int facts_take(struct facts **facts, SSL *ssl, const char *server_name, struct chain **last);
 void facts_free(struct facts *facts);
 
 #endif

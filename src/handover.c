@@ -177,7 +177,7 @@ static int outcome_new(struct outcome *o, const SSL *ssl, bool conn, bool report
 
 	if (conn) {
 		o->c = connection_new();
-		err = o->c ? facts_take(&o->c->facts, (SSL *)ssl, NULL) : -ENOMEM;
+		err = o->c ? facts_take(&o->c->facts, (SSL *)ssl, NULL, NULL) : -ENOMEM;
 	}
 	if (report && !err) {
 		o->r = calloc(1, sizeof(*o->r));

@@ -248,7 +248,8 @@ static void forget_handshake(struct tlsfd *c)
 
 static int finish(struct tlsfd *c)
 {
-	int err = facts_take(&c->facts, c->ssl, c->server_name ? c->server_name : "");
+	int err = facts_take(&c->facts, c->ssl, c->server_name ? c->server_name : "",
+			     &c->config->last_chain);
 
 	if (err)
 		return failf(c, RX, err, "memory is short");

@@ -41,6 +41,22 @@ struct end {
 	const char *wrong;
 };
 
+/* Is this the i-th certificate of the peer's chain? NULL: there is none. */
+static bool has_certificate(const struct tlsfd *c, unsigned i, const X509 *want)
+{
+	const uint8_t *der;
+	size_t size;
+	X509 *cert;
+	bool has;
+
+	if (tlsfd_peer_certificate(c, i, &der, &size))
+		return !want;
+	cert = d2i_X509(NULL, &der, (long)size);
+	has = want && cert && X509_cmp(cert, want) == 0;
+	X509_free(cert);
+	return has;
+}
+
 static const char *run_end(const struct end *e)
 {
 	const char *wrong = NULL;
@@ -56,6 +72,8 @@ static const char *run_end(const struct end *e)
 		wrong = "data";
 	else if (!*tlsfd_report_sentence(tlsfd_report(c)))
 		wrong = "report";
+	else if (!e->server && !has_certificate(c, 0, pki.good.cert))
+		wrong = "certificate";
 	tlsfd_free(c);
 	return wrong;
 }
@@ -181,30 +199,90 @@ EVERYWHERE void free(void *p)
 }
 #endif
 
-static struct tlsfd *serve(struct tlsfd_config *config, SSL_CTX *peer, int *fd)
+static struct tlsfd *open_one(struct tlsfd_config *config, bool server, SSL_CTX *peer, int *fd)
 {
 	struct meeting m;
 
-	meet_open(&m, config, true, peer, NULL);
-	SSL_set_tlsext_host_name(m.peer, "www.wild.test");
+	meet_open(&m, config, server, peer, "www.wild.test");
+	if (server)
+		SSL_set_tlsext_host_name(m.peer, "www.wild.test");
 	meet_shake(&m);
 	assert_int_equal(m.err, 0);
-	/* only the server's end is of interest */
+	assert_string_equal(tlsfd_server_name(m.c), "www.wild.test");
+	/* only our end is of interest */
 	SSL_free(m.peer);
 	close(m.fd[1]);
 	*fd = m.fd[0];
 	return m.c;
 }
 
-/* Heap per connection, while CONNECTIONS of them are there. */
-static long measure(struct tlsfd_config *config, SSL_CTX *peer)
+static long der_size(X509 *cert)
+{
+	return i2d_X509(cert, NULL);
+}
+
+static int choose_h2(SSL *ssl, const unsigned char **out, unsigned char *size,
+		     const unsigned char *in, unsigned in_size, void *arg)
+{
+	(void)ssl, (void)in_size, (void)arg;
+	*out = in + 1;
+	*size = in[0];
+	return SSL_TLSEXT_ERR_OK;
+}
+
+/* With a certificate and its authority's. */
+static SSL_CTX *chain_peer(bool server, const struct identity *id)
+{
+	SSL_CTX *peer = peer_context(id);
+
+	if (id)
+		SSL_CTX_add1_chain_cert(peer, pki.ca.cert);
+	if (server)
+		SSL_CTX_set_alpn_select_cb(peer, choose_h2, NULL);
+	else
+		SSL_CTX_set_alpn_protos(peer, (const unsigned char *)"\x02h2", 3);
+	SSL_CTX_set_num_tickets(peer, 0);
+	return peer;
+}
+
+/* Each connection has its own peer's chain, whatever others of the config see. */
+static void test_chains(void **state)
+{
+	static const unsigned order[] = { 0, 0, 1, 0, 2, 2, 1, 1 };
+	const struct identity *ids[] = { &pki.client, &pki.rsa, NULL };
+	struct tlsfd_config *config = config_of(&pki.good);
+	struct tlsfd *c[LENGTH(order)];
+	int fd[LENGTH(order)];
+
+	(void)state;
+	assert_int_equal(tlsfd_config_set_client_auth(config, TLSFD_CLIENT_AUTH_OPTIONAL), 0);
+	for (size_t i = 0; i < LENGTH(order); i++) {
+		SSL_CTX *peer = chain_peer(false, ids[order[i]]);
+
+		c[i] = open_one(config, true, peer, &fd[i]);
+		SSL_CTX_free(peer);
+	}
+	tlsfd_config_free(config);
+	for (size_t i = 0; i < LENGTH(order); i++) {
+		const struct identity *id = ids[order[i]];
+
+		assert_true(has_certificate(c[i], 0, id ? id->cert : NULL));
+		assert_true(has_certificate(c[i], 1, id ? pki.ca.cert : NULL));
+		assert_true(has_certificate(c[i], 2, NULL));
+		tlsfd_free(c[i]);
+		close(fd[i]);
+	}
+}
+
+/* Heap per connection, while CONNECTIONS of them are there; peers take turns. */
+static long measure(struct tlsfd_config *config, bool server, SSL_CTX *peers[2])
 {
 	struct tlsfd *c[CONNECTIONS];
 	int fd[CONNECTIONS];
 	long before = in_use, each;
 
 	for (int i = 0; i < CONNECTIONS; i++)
-		c[i] = serve(config, peer, &fd[i]);
+		c[i] = open_one(config, server, peers[i % 2], &fd[i]);
 	each = (in_use - before) / CONNECTIONS;
 	for (int i = 0; i < CONNECTIONS; i++) {
 		tlsfd_free(c[i]);
@@ -213,27 +291,44 @@ static long measure(struct tlsfd_config *config, SSL_CTX *peer)
 	return each;
 }
 
+/* ids: the peers', NULL: none. The limit is that of tlsfd_connect(3). */
+static void check_heap(bool server, const struct identity *ids[2], long chains)
+{
+	SSL_CTX *peers[] = { chain_peer(!server, ids[0]), chain_peer(!server, ids[1]) };
+	struct tlsfd_config *config = config_of(server ? &pki.good : NULL);
+	long each, after;
+
+	assert_int_equal(tlsfd_config_set_alpn(config, "h2"), 0);
+	if (server)
+		assert_int_equal(tlsfd_config_set_client_auth(config, TLSFD_CLIENT_AUTH_OPTIONAL),
+				 0);
+	measure(config, server, peers); /* what is made once is made */
+	after = in_use;
+	each = measure(config, server, peers);
+	print_message("# heap of a %s's connection in the kernel: %ld bytes, %ld of chains\n",
+		      server ? "server" : "client", each, chains);
+	assert_true(each > 0 && each <= HEAP_MAX + chains);
+	assert_true(in_use < after + CONNECTIONS); /* nothing stays of each */
+	SSL_CTX_free(peers[0]);
+	SSL_CTX_free(peers[1]);
+	tlsfd_config_free(config);
+}
+
 static void test_heap(void **state)
 {
-	struct tlsfd_config *config;
-	SSL_CTX *peer;
-	long each, after;
+	long ca = der_size(pki.ca.cert), good = ca + der_size(pki.good.cert),
+	     rsa = ca + der_size(pki.rsa.cert), client = ca + der_size(pki.client.cert);
 
 	(void)state;
 	if (!kernel_has_tls() || !counted)
 		skip();
-	config = config_of(&pki.good);
-	peer = peer_context(NULL);
-	SSL_CTX_set_alpn_protos(peer, (const unsigned char *)"\x02h2", 3);
-	assert_int_equal(tlsfd_config_set_alpn(config, "h2"), 0);
-	measure(config, peer); /* what is made once is made */
-	after = in_use;
-	each = measure(config, peer);
-	print_message("# heap of a server's connection in the kernel: %ld bytes\n", each);
-	assert_true(each > 0 && each <= HEAP_MAX);
-	assert_true(in_use < after + CONNECTIONS); /* nothing stays of each */
-	SSL_CTX_free(peer);
-	tlsfd_config_free(config);
+	check_heap(true, (const struct identity *[]){ NULL, NULL }, 0);
+	check_heap(true, (const struct identity *[]){ NULL, &pki.client }, client / 2);
+	/* a chain that comes again and again is there once */
+	check_heap(true, (const struct identity *[]){ &pki.client, &pki.client },
+		   client / CONNECTIONS);
+	check_heap(false, (const struct identity *[]){ &pki.good, &pki.good }, good / CONNECTIONS);
+	check_heap(false, (const struct identity *[]){ &pki.good, &pki.rsa }, (good + rsa) / 2);
 }
 
 /* ---- secrets of a connection that stayed in user space ---- */
@@ -276,6 +371,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_chains),
 		cmocka_unit_test(test_heap),
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 		cmocka_unit_test(test_secrets),

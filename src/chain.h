@@ -1,0 +1,27 @@
+/*
+ * The certificates that the peer sent, in DER.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef TLSFD_CHAIN_H
+#define TLSFD_CHAIN_H
+
+#include <openssl/ssl.h>
+#include <stdint.h>
+
+struct chain;
+
+/*
+ * The chain of ssl's peer; *chain stays NULL if it sent none. One that is the same as
+ * *last is shared with it, and *last becomes this one: a client sees one chain again
+ * and again. last: any thread's too, or NULL. 0 or -ENOMEM.
+ */
+int chain_take(struct chain **chain, SSL *ssl, struct chain **last);
+
+/* Drops a reference. */
+void chain_free(struct chain *chain);
+
+/* The i-th certificate, leaf first: 0 or -ENOENT. */
+int chain_get(const struct chain *chain, unsigned i, const uint8_t **der, size_t *size);
+
+#endif
