@@ -140,7 +140,8 @@ void offer_renew(struct tlsfd_config *config, SSL *ssl)
 
 /* ---- a list that was given ---- */
 
-/* All that this OpenSSL has, to look names up in. */
+/* All that this OpenSSL has and a config can use, to look names up in: without
+ * certificates, or encryption, there is nothing to shake hands with. */
 static SSL_CTX *every_cipher(void)
 {
 	static const char tls13[] = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:"
@@ -148,7 +149,7 @@ static SSL_CTX *every_cipher(void)
 				    "TLS_AES_128_CCM_8_SHA256";
 	SSL_CTX *ctx = SSL_CTX_new(TLS_method());
 
-	if (ctx && SSL_CTX_set_cipher_list(ctx, "ALL:COMPLEMENTOFALL:@SECLEVEL=0") == 1 &&
+	if (ctx && SSL_CTX_set_cipher_list(ctx, "ALL:!aNULL:!PSK:!SRP:@SECLEVEL=0") == 1 &&
 	    SSL_CTX_set_ciphersuites(ctx, tls13) == 1)
 		return ctx;
 	SSL_CTX_free(ctx);
@@ -197,8 +198,10 @@ static int sort(struct tlsfd_config *config, SSL_CTX *every, const char *list, s
 		bool fits;
 
 		if (!c)
-			return config_fail(config, -EINVAL, "ciphers: OpenSSL has no \"%.*s\"",
-					   (int)(n < 64 ? n : 64), at);
+			return config_fail(
+				config, -EINVAL,
+				"ciphers: OpenSSL has no \"%.*s\" with certificates and encryption",
+				(int)(n < 64 ? n : 64), at);
 		fits = is_tls13(c) ? append(l->tls13, &l->size13, SSL_CIPHER_get_name(c)) :
 				     append(l->tls12, &l->size12, SSL_CIPHER_get_name(c));
 		if (!fits)
@@ -230,12 +233,10 @@ int tlsfd_config_set_ciphers(struct tlsfd_config *config, const char *list)
 
 	if (err)
 		return err;
-	if (!list)
-		return -EINVAL;
 	every = every_cipher();
 	if (!every)
 		return config_fail_openssl(config, "ciphers");
-	err = sort(config, every, list, &l);
+	err = sort(config, every, list ? list : "", &l);
 	SSL_CTX_free(every);
 	return err ? err : set(config, &l);
 }

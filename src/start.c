@@ -169,7 +169,8 @@ static int set_up_client(struct tlsfd *c, const char *name)
 	return err;
 }
 
-/* OpenSSL takes ".example.org" for any name below example.org. */
+/* OpenSSL takes ".example.org" for any name below example.org, and "*.example.org" for
+ * the name in a certificate. */
 static int check_argument(struct tlsfd_config *config, const char *name)
 {
 	if (!name && config->no_verify_name)
@@ -177,7 +178,7 @@ static int check_argument(struct tlsfd_config *config, const char *name)
 	if (!name || !*name)
 		return config_fail(config, -EINVAL,
 				   "connect: the server's name is needed to verify it");
-	if (*name == '.' || strlen(name) > TLSEXT_MAXLEN_host_name)
+	if (*name == '.' || strchr(name, '*') || strlen(name) > TLSEXT_MAXLEN_host_name)
 		return config_fail(config, -EINVAL, "connect: \"%.64s\" is no name of a server",
 				   name);
 	return 0;

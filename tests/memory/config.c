@@ -70,7 +70,14 @@ static const struct list_case {
 	{ set_ciphers, "TLS_AES_128_GCM_SHA256:", -EINVAL, "no \"\"" },
 	{ set_ciphers, "HIGH", -EINVAL, "no \"HIGH\"" },
 	{ set_ciphers, "", -EINVAL, "no \"\"" },
-	{ set_ciphers, NULL, -EINVAL, NULL },
+	{ set_ciphers, NULL, -EINVAL, "no \"\"" },
+	{ set_ciphers, "ADH-AES256-GCM-SHA384", -EINVAL, "no \"ADH-AES256-GCM-SHA384\"" },
+	{ set_ciphers, "TLS_AES_128_GCM_SHA256:AECDH-AES128-SHA", -EINVAL, "no \"AECDH" },
+	{ set_ciphers, "ECDHE-ECDSA-NULL-SHA", -EINVAL, "no \"ECDHE-ECDSA-NULL-SHA\"" },
+	{ set_ciphers, "PSK-AES128-GCM-SHA256", -EINVAL, "no \"PSK-AES128-GCM-SHA256\"" },
+	{ set_ciphers, "RSA-PSK-AES128-GCM-SHA256", -EINVAL, "no \"RSA-PSK" },
+	{ set_ciphers, "SRP-RSA-AES-128-CBC-SHA", -EINVAL, "no \"SRP-RSA" },
+	{ set_ciphers, "AES128-GCM-SHA256:DHE-RSA-AES128-GCM-SHA256", 0, NULL },
 	{ set_groups, "X25519:P-256", 0, NULL },
 	{ set_groups, "P-384", 0, NULL },
 	{ set_groups, "P-999", -EINVAL, "P-999" },
@@ -199,7 +206,7 @@ static void test_start(void **state)
 	tlsfd_config_free(config);
 }
 
-/* Names that no server has: the first would let any server below wild.test in. */
+/* Names that no server has: two would let any server below wild.test in, or all of them. */
 static void test_name_of_server(void **state)
 {
 	struct tlsfd_config *config = config_of(NULL);
@@ -212,6 +219,9 @@ static void test_name_of_server(void **state)
 	for (int unverified = 0; unverified < 2; unverified++) {
 		if (unverified)
 			tlsfd_config_insecure_no_verify_name(config);
+		assert_int_equal(tlsfd_connect(&c, config, fd[0], "*.wild.test"), -EINVAL);
+		assert_null(c);
+		assert_says(tlsfd_config_error(config), "\"*.wild.test\" is no name of a server");
 		assert_int_equal(tlsfd_connect(&c, config, fd[0], ".wild.test"), -EINVAL);
 		assert_null(c);
 		assert_says(tlsfd_config_error(config), "\".wild.test\" is no name of a server");
