@@ -279,6 +279,14 @@ static void too_long(struct raw_peer *p)
 	raw_send_bytes(p, bytes, sizeof(bytes));
 }
 
+/* But within what RFC 8446 section 5.2 lets a ciphertext be. */
+static void a_little_too_long(struct raw_peer *p)
+{
+	static const uint8_t bytes[5 + 16410] = { 23, 3, 3, 16410 >> 8, 16410 & 255 };
+
+	raw_send_bytes(p, bytes, sizeof(bytes));
+}
+
 static void too_short(struct raw_peer *p)
 {
 	raw_send_bytes(p, "\x17\x03\x03\x00\x05hello\x17\x03\x03\x00\x05hello", 20);
@@ -485,6 +493,11 @@ static const struct ending endings[] = {
 	{ .name = "type 99", WHEN(BOTH, ANY), .act = type_99, .want = DEAD(-EPROTO, 10) },
 	{ .name = "bad tag", WHEN(BOTH, ANY), .act = bad_tag, .want = DEAD(-EBADMSG, 20) },
 	{ .name = "too long", WHEN(BOTH, ANY), .act = too_long, .want = DEAD(-EMSGSIZE, 22) },
+	{ .name = "a little too long",
+	  WHEN(BOTH, ANY),
+	  .act = a_little_too_long,
+	  .want = DEAD(-EMSGSIZE, 22),
+	  .want_openssl = LIKE(DEAD(-EMSGSIZE, SOME)) },
 	{ .name = "too short",
 	  WHEN(BOTH, ANY),
 	  .act = too_short,

@@ -154,6 +154,25 @@ static void test_bad_header(void **state)
 	place_close(&t);
 }
 
+/* In TLS 1.2 a header is looked at when the nonce is there too: 13 bytes. */
+static void test_short_record(void **state)
+{
+	static const uint8_t records[13] = { 20, 3, 3, 0, 1, 1, 20, 3, 3, 0, 1, 1, 20 };
+	struct tested t;
+	char buf[64];
+
+	begin(&t, state);
+	raw_send_bytes(&t.peer, records, 12);
+	if (!t.peer.tls13) {
+		assert_int_equal(poll(&(struct pollfd){ t.fd, POLLRDHUP, 0 }, 1, 100), 0);
+		assert_int_equal(bare_recv(&t, buf, sizeof(buf)), -EAGAIN);
+		raw_send_bytes(&t.peer, records + 12, 1);
+	}
+	poll(&(struct pollfd){ .fd = t.fd, .events = POLLIN }, 1, 1000);
+	assert_int_equal(bare_recv(&t, buf, sizeof(buf)), -EBADMSG);
+	place_close(&t);
+}
+
 /* The mark is in bytes of TCP, and below it nobody looks for records. */
 static void test_low_water(void **state)
 {
@@ -377,6 +396,7 @@ int main(int argc, char **argv)
 		{ test_empty_control, "an empty control record reads as 0 with a cmsg" },
 		{ test_bad_record, "a bad record stops sends until SO_ERROR is read" },
 		{ test_bad_header, "a bad header is said once" },
+		{ test_short_record, "a record too short is met at its nonce" },
 		{ test_low_water, "SO_RCVLOWAT hides a small record from poll" },
 		{ test_splice, "splice at a control record" },
 		{ test_send_after_reset, "bare sends succeed once a reset has been read" },

@@ -9,6 +9,7 @@
 #include <openssl/err.h>
 #include <openssl/x509_vfy.h>
 #include <stdio.h>
+#include <sys/socket.h>
 
 #include "meet.h"
 
@@ -133,6 +134,24 @@ static void check_facts(const struct facts_case *f, bool server)
 	assert_int_equal(tlsfd_handshake(m.c), 0);
 	meet_close(&m);
 	SSL_CTX_free(peer);
+}
+
+/* A loop that begins with it learns the end. */
+static void test_handshake_after_end(void **state)
+{
+	struct meeting m;
+
+	(void)state;
+	meet(&m, config_of(&pki.good), true, peer_context(NULL), NULL);
+	assert_int_equal(m.err, 0);
+	meet_talk(&m);
+	shutdown(m.fd[1], SHUT_WR);
+	set_blocking(m.fd[0], true);
+	assert_int_equal(tlsfd_handshake(m.c), 0);
+	assert_int_equal(tlsfd_read(m.c, &(char){ 0 }, 1), -ECONNABORTED);
+	assert_int_equal(tlsfd_handshake(m.c), -ECONNABORTED);
+	assert_int_equal(tlsfd_handshake_within(m.c, 1000), -ECONNABORTED);
+	meet_close(&m);
 }
 
 static void test_facts(void **state)
@@ -370,6 +389,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_facts),
+		cmocka_unit_test(test_handshake_after_end),
 #ifdef SSL_OP_NO_EXTENDED_MASTER_SECRET
 		cmocka_unit_test(test_no_exporter),
 #endif
