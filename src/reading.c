@@ -64,7 +64,6 @@ static int follow_key_update(struct tlsfd *c)
 	return 0;
 }
 
-
 /* 0: go on, or the end of file (c->eof); else the error. */
 static int obey(struct tlsfd *c, enum control_verdict verdict)
 {
@@ -160,17 +159,31 @@ static ssize_t receive_data(const struct tlsfd *c, const struct iovec *iov, int 
 	return sys_recvmsg(c->fd, &msg, flags);
 }
 
+/* The first stretch of iov behind its first have bytes; false: there is none. */
+static bool room_behind(const struct iovec *iov, int count, size_t have, struct iovec *room)
+{
+	for (; count; iov++, count--) {
+		if (have < iov->iov_len) {
+			room->iov_base = (uint8_t *)iov->iov_base + have;
+			room->iov_len = iov->iov_len - have;
+			return true;
+		}
+		have -= iov->iov_len;
+	}
+	return false;
+}
+
 /* got: what receive_data said, when it is not simply data. */
 static ssize_t read_on(struct tlsfd *c, const struct iovec *iov, int count, int flags, ssize_t got)
 {
-	const struct iovec *first = iov;
+	struct iovec first;
 	int err;
 
-	while (first->iov_len == 0)
-		first++;
+	if (!room_behind(iov, count, 0, &first))
+		return 0;
 	/* 0 can be an empty data record with another one behind it */
 	while (got == -EIO || got == 0 || got == -EKEYEXPIRED) {
-		got = got == -EKEYEXPIRED ? resume(c) : take_typed(c, first, flags);
+		got = got == -EKEYEXPIRED ? resume(c) : take_typed(c, &first, flags);
 		if (got || c->eof)
 			break;
 		got = receive_data(c, iov, count, flags);
@@ -188,20 +201,6 @@ static ssize_t ended(const struct tlsfd *c)
 	return atomic_load_explicit(&c->err[RX], memory_order_relaxed);
 }
 
-/* The first stretch of iov behind its first have bytes; false: there is none. */
-static bool room_behind(const struct iovec *iov, int count, size_t have, struct iovec *room)
-{
-	for (; count; iov++, count--) {
-		if (have < iov->iov_len) {
-			room->iov_base = (uint8_t *)iov->iov_base + have;
-			room->iov_len = iov->iov_len - have;
-			return true;
-		}
-		have -= iov->iov_len;
-	}
-	return false;
-}
-
 /*
  * The kernel decrypts what is behind the data until the buffer is full, and poll(2) then
  * doesn't tell of a KeyUpdate (net/tls/tls_main.c: tls_sk_poll). So nothing may be left
@@ -212,8 +211,8 @@ static ssize_t look_ahead(struct tlsfd *c, const struct iovec *iov, int count, s
 	struct iovec room;
 
 	while (!ended(c) && !c->eof && room_behind(iov, count, (size_t)have, &room)) {
-		ssize_t got = read_on(c, &room, 1, MSG_DONTWAIT,
-				      receive_data(c, &room, 1, MSG_DONTWAIT));
+		ssize_t got =
+			read_on(c, &room, 1, MSG_DONTWAIT, receive_data(c, &room, 1, MSG_DONTWAIT));
 
 		if (got <= 0)
 			break;

@@ -71,9 +71,9 @@ static void warn(struct tlsfd *c)
 	if (c->rekey.policy != TLSFD_REKEY || !c->control.tls13 ||
 	    (rekey_can(c, RX) && rekey_can(c, TX)))
 		return;
-	report_warn(&c->report,
-		    kernel_can() ? "keys can't be changed: the traffic secrets are gone" :
-				   "keys can't be changed: this kernel can't, Linux 6.14 can");
+	report_warn(&c->report, kernel_can() ?
+					"keys can't be changed: the traffic secrets are gone" :
+					"keys can't be changed: this kernel can't, Linux 6.14 can");
 }
 
 int tlsfd_set_rekey(struct tlsfd *c, enum tlsfd_rekey policy, uint64_t records)
@@ -95,8 +95,7 @@ void rekey_start(struct tlsfd *c, const struct plan *plan)
 {
 	const SSL_CIPHER *suite = SSL_get_current_cipher(plan->ssl);
 
-	c->rekey.cipher = cipher_find(SSL_CIPHER_get_cipher_nid(suite),
-				      SSL_CIPHER_get_name(suite));
+	c->rekey.cipher = cipher_find(SSL_CIPHER_get_cipher_nid(suite), SSL_CIPHER_get_name(suite));
 	c->rekey.in_kernel = c->control.tls13 && c->kernel[RX] && kernel_can();
 	set_limit(&c->rekey);
 	warn(c);

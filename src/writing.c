@@ -124,8 +124,9 @@ static ssize_t send_in_parts(struct tlsfd *c, struct source *s, size_t n)
 	do {
 		ssize_t room = rekey_room(c, 0);
 
-		sent = room < 0 ? room : send_part(c, s, done, n - done < (size_t)room ? n - done :
-											 (size_t)room);
+		sent = room < 0 ? room :
+				  send_part(c, s, done,
+					    n - done < (size_t)room ? n - done : (size_t)room);
 		done += sent > 0 ? (size_t)sent : 0;
 	} while (sent > 0 && done < n);
 	if (done && !s->in && is_failure(c, sent))

@@ -12,7 +12,7 @@
 
 #include "meet.h"
 
-enum { THREADS = 8, ROUNDS = 10, CONNECTIONS = 64, HEAP_MAX = 512 };
+enum { THREADS = 8, ROUNDS = 10, CONNECTIONS = 64, HEAP_MAX = 640 };
 
 static int make(void **state)
 {
