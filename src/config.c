@@ -131,14 +131,23 @@ int config_fail(struct tlsfd_config *config, int err, const char *format, ...)
 	return err;
 }
 
+int config_openssl_errno(void)
+{
+	unsigned long error = ERR_get_error();
+	int err = error ? -EINVAL : -ENOMEM; /* of that alone it says nothing at times */
+
+	for (; error; error = ERR_get_error())
+		if (ERR_GET_REASON(error) == ERR_R_MALLOC_FAILURE)
+			err = -ENOMEM;
+	return err;
+}
+
 int config_fail_openssl(struct tlsfd_config *config, const char *what)
 {
-	unsigned long error = ERR_peek_last_error();
-	const char *reason = ERR_reason_error_string(error);
-	int err = ERR_GET_REASON(error) == ERR_R_MALLOC_FAILURE ? -ENOMEM : -EINVAL;
+	const char *reason = ERR_reason_error_string(ERR_peek_last_error());
 
-	return config_fail(config, err, "%s: %s", what,
-			   reason ? reason : "OpenSSL does not say why");
+	return config_fail(config, reason ? config_openssl_errno() : -ENOMEM, "%s: %s", what,
+			   reason ? reason : "memory is short");
 }
 
 int config_change(struct tlsfd_config *config)
@@ -209,8 +218,9 @@ int tlsfd_config_set_groups(struct tlsfd_config *config, const char *list)
 	if (err)
 		return err;
 	if (!list || SSL_CTX_set1_groups_list(config->ctx, list) != 1)
-		return config_fail(config, -EINVAL, "groups: OpenSSL does not take \"%s\"",
-				   list ? list : "");
+		/* of a wrong name it says nothing */
+		return config_fail(config, ERR_peek_error() ? config_openssl_errno() : -EINVAL,
+				   "groups: OpenSSL does not take \"%s\"", list ? list : "");
 	config->common = "groups";
 	return 0;
 }

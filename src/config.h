@@ -62,6 +62,9 @@ int config_change_common(struct tlsfd_config *config, const char *what);
 int config_fail(struct tlsfd_config *config, int err, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* What OpenSSL's error queue (emptied) comes to: -ENOMEM, else -EINVAL. */
+int config_openssl_errno(void);
+
 /* The same; ": " and what OpenSSL says last is added. */
 int config_fail_openssl(struct tlsfd_config *config, const char *what);
 

@@ -23,8 +23,11 @@ static int use(struct tlsfd_config *config, const char *name, STACK_OF(X509) *ce
 	X509 *leaf = sk_X509_shift(certs);
 	int err = 0;
 
-	if (X509_check_private_key(leaf, key) != 1)
-		err = config_fail(config, -EINVAL,
+	if (!X509_get0_pubkey(leaf))
+		err = config_fail(config, config_openssl_errno(),
+				  "%s: the first certificate's key can't be read", name);
+	else if (X509_check_private_key(leaf, key) != 1)
+		err = config_fail(config, config_openssl_errno(),
 				  "%s: the private key is not the first certificate's", name);
 	else if (SSL_CTX_use_cert_and_key(config->ctx, leaf, key, certs, 1) != 1)
 		err = config_fail_openssl(config, name);

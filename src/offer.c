@@ -235,7 +235,7 @@ int tlsfd_config_set_ciphers(struct tlsfd_config *config, const char *list)
 		return err;
 	every = every_cipher();
 	if (!every)
-		return config_fail_openssl(config, "ciphers");
+		return config_fail(config, -ENOMEM, "ciphers: memory is short");
 	err = sort(config, every, list ? list : "", &l);
 	SSL_CTX_free(every);
 	return err ? err : set(config, &l);

@@ -91,8 +91,9 @@ static int outcome(struct pem *pem, const void *got, size_t left)
 		ERR_clear_error();
 		return got != NULL;
 	}
-	return config_fail(pem->config, -EINVAL, "%s: line %u: %s", pem->name, line_at(pem, left),
-			   reason ? reason : "no PEM");
+	return config_fail(pem->config, reason ? config_openssl_errno() : -ENOMEM,
+			   "%s: line %u: %s", pem->name, line_at(pem, left),
+			   reason ? reason : "memory is short");
 }
 
 int pem_next_certificate(struct pem *pem, X509 **cert)
