@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "connection.h"
+#include "probe.h"
 #include "suite.h"
 
 const char *const place_names[PLACES] = {
@@ -28,6 +29,16 @@ bool place_in_kernel(enum place place, enum tlsfd_direction dir)
 	};
 
 	return directions[place] & dir;
+}
+
+void place_need(enum place place)
+{
+	static int has = -1;
+
+	if (has < 0)
+		has = probe_kernel(PROBE_ULP).verdict == PROBE_YES;
+	if (!has && (place_in_kernel(place, TLSFD_RX) || place_in_kernel(place, TLSFD_TX)))
+		skip_because("this kernel has no TLS");
 }
 
 static void check_place(const struct tlsfd *c, enum place place)
@@ -66,8 +77,6 @@ struct tlsfd *place_put(SSL *ssl, int fd, enum place place)
 	else
 		err = tlsfd_handover_directions(ssl, directions, &c, NULL);
 	SSL_free(ssl);
-	if (err == -ENOENT)
-		skip_because("this kernel has no TLS");
 	assert_int_equal(err, 0);
 	check_place(c, place);
 	return c;
@@ -75,6 +84,7 @@ struct tlsfd *place_put(SSL *ssl, int fd, enum place place)
 
 void place_connect(struct tested *t, const struct raw_variant *v, enum place place)
 {
+	place_need(place);
 	if (place < SSL_PLACES) {
 		SSL *ssl = raw_connect(&t->peer, v, &t->fd);
 

@@ -37,10 +37,14 @@ struct tested {
 /* Is this direction in the kernel there? */
 bool place_in_kernel(enum place place, enum tlsfd_direction dir);
 
-/* ssl (freed) goes to its place, one of SSL_PLACES; skips as below. */
+/* Skips the test where the kernel has no TLS and place needs it. Before there is anything
+ * to be closed: skipped tests don't come to that. */
+void place_need(enum place place);
+
+/* ssl (freed) goes to its place, one of SSL_PLACES. */
 struct tlsfd *place_put(SSL *ssl, int fd, enum place place);
 
-/* Connects; skips the test where the kernel has no TLS and place needs it. */
+/* Connects; skips as place_need. */
 void place_connect(struct tested *t, const struct raw_variant *v, enum place place);
 void place_close(struct tested *t);
 

@@ -171,6 +171,7 @@ static void make_pair(struct end ends[2], bool kernel)
 		if (kernel)
 			place[i] = opened ? OPENED_KERNEL + (enum place)rnd(2) :
 					    (enum place)rnd(SSL_PLACES);
+		place_need(place[i]);
 		where[i] = place[i] == OPENED_KERNEL ? TLSFD_KERNEL_REQUIRE : TLSFD_KERNEL_NEVER;
 	}
 	if (opened)

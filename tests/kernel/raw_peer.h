@@ -47,8 +47,7 @@ struct raw_variant {
 SSL *raw_connect(struct raw_peer *p, const struct raw_variant *v, int *fd);
 /* Two ends of ours, the variant's first; likewise. */
 void raw_pair(const struct raw_variant *v, SSL *ssl[2], int fd[2]);
-/* The same, our end by tlsfd_accept or tlsfd_connect. Skips where the kernel has no TLS
- * and it is required. */
+/* The same, our end by tlsfd_accept or tlsfd_connect. */
 struct tlsfd *raw_open(struct raw_peer *p, const struct raw_variant *v, enum tlsfd_kernel kernel,
 		       int *fd);
 void raw_open_pair(const struct raw_variant *v, const enum tlsfd_kernel kernel[2],
