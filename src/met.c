@@ -5,11 +5,20 @@
 
 #include "sys.h"
 
-static void keep(struct tlsfd *c, int err)
+static void keep(struct tlsfd *c, ssize_t err)
 {
 	int none = 0;
 
-	atomic_compare_exchange_strong(&c->met, &none, err);
+	atomic_compare_exchange_strong(&c->met, &none, (int)err);
+}
+
+/* Nothing will be read behind what is there; but poll(2) doesn't tell any more, and
+ * recv(2) would wait. */
+static void keep_header(struct tlsfd *c, ssize_t err)
+{
+	keep(c, err);
+	sys_clear_error(c->fd);
+	sys_shutdown(c->fd, SHUT_RD);
 }
 
 bool met_sending(struct tlsfd *c, ssize_t sent)
@@ -18,10 +27,7 @@ bool met_sending(struct tlsfd *c, ssize_t sent)
 		keep(c, -ECONNRESET);
 	if (!c->kernel[RX] || (sent != -EBADMSG && sent != -EMSGSIZE && sent != -EINVAL))
 		return false;
-	keep(c, (int)sent);
-	sys_clear_error(c->fd);
-	/* poll(2) has nothing to tell any more but this */
-	sys_shutdown(c->fd, SHUT_RD);
+	keep_header(c, sent);
 	return true;
 }
 
@@ -30,6 +36,8 @@ void met_bare(struct tlsfd *c, ssize_t said)
 	switch (said) {
 	case -EBADMSG:
 	case -EMSGSIZE:
+		keep_header(c, said);
+		break;
 	case -ECONNRESET:
 	case -EPIPE:
 	case -ETIMEDOUT:
@@ -38,7 +46,7 @@ void met_bare(struct tlsfd *c, ssize_t said)
 	case -EHOSTDOWN:
 	case -ENETDOWN:
 	case -EPROTO:
-		keep(c, (int)said);
+		keep(c, said);
 	}
 }
 

@@ -14,8 +14,6 @@ static int fail_read(struct tlsfd *c, int err)
 {
 	switch (err) {
 	case -EAGAIN:
-		if (met(c))
-			return fail_read(c, met(c));
 		owed_settle(c, c->reader_pays);
 		return err;
 	case -EBADMSG:

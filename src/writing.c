@@ -196,7 +196,7 @@ static ssize_t copy(struct tlsfd *c, int file, off_t at, size_t n, bool *in)
 /* sendfile(2) for a direction that OpenSSL has. */
 static ssize_t send_copy(struct tlsfd *c, int file, off_t *offset, size_t n, bool *in)
 {
-	off_t at = n > SSIZE_MAX ? -EINVAL : sys_position(file, offset);
+	off_t at = sys_position(file, offset);
 	ssize_t sent;
 
 	*in = at < 0;
@@ -238,8 +238,11 @@ static ssize_t send_file(struct tlsfd *c, struct source *s, size_t n)
 ssize_t tlsfd_sendfile(struct tlsfd *c, int file, off_t *offset, size_t n)
 {
 	struct source s = { .file = file, .offset = offset };
-	ssize_t sent = enter(c);
+	ssize_t sent;
 
+	if (n > SSIZE_MAX)
+		return -EINVAL;
+	sent = enter(c);
 	if (sent)
 		return leave(c, sent);
 	sent = send_all(c, &s, n);

@@ -243,8 +243,7 @@ static void check_counts(struct tested *t, const struct run *r, unsigned answers
 {
 	struct stats now = stats_now();
 	struct tlsfd_counters n;
-	bool rx = r->place == KERNEL || r->place == RX_KERNEL;
-	bool tx = r->place == KERNEL || r->place == TX_KERNEL;
+	bool rx = place_in_kernel(r->place, TLSFD_RX), tx = place_in_kernel(r->place, TLSFD_TX);
 
 	assert_int_equal(tlsfd_counters(t->c, &n), 0);
 	assert_int_equal(n.rx_rekeys, r->shape->rx);
@@ -308,7 +307,7 @@ static void add_received(const struct shape *s)
 		if (s->client_only && r.v.server)
 			continue;
 		/* OpenSSL holds the rest of a record */
-		if (r.reading == &readings[3] && (r.place == USERSPACE || r.place == TX_KERNEL))
+		if (r.reading == &readings[3] && !place_in_kernel(r.place, TLSFD_RX))
 			continue;
 		suite_add(test_received, &r, sizeof(r), "%s: %s %s %s%s", s->name,
 			  r.v.server ? "server" : "client", place_names[r.place], r.v.suite,
