@@ -186,6 +186,18 @@ TLSFD_CHECKED int tlsfd_release(struct tlsfd **c);
 /* Frees what the library holds. Sends nothing; the fd stays open. */
 TLSFD_API void tlsfd_free(struct tlsfd *c);
 
+/*
+ * Moves a living connection to another process of our user's or root's, over a connected
+ * Unix socket: tlsfd_pass(3). tlsfd_pass frees *c and sets it to NULL; the fd stays open here
+ * and is to be closed. No other thread may use c. On failure *c is as it was: -EXDEV while a
+ * direction is not in the kernel, -ENOTCONN before the handshake is done, -EPERM another
+ * user, -EAGAIN no room in the socket, or for an alert or a KeyUpdate of c's.
+ */
+TLSFD_CHECKED int tlsfd_pass(struct tlsfd **c, int socket);
+/* The next one; its fd is the caller's. -EAGAIN: none there; -EPIPE: none comes any more;
+ * -EALREADY: it has been taken; -ESTALE, -EPROTO, -EPROTONOSUPPORT: it can't be taken up. */
+TLSFD_CHECKED int tlsfd_take(struct tlsfd **c, int socket);
+
 /* ---- facts; they stay after OpenSSL has gone ------------------------------ */
 
 TLSFD_API int tlsfd_fd(const struct tlsfd *c);

@@ -132,12 +132,12 @@ int attach_has_keys(int fd, enum way way)
 
 static uint8_t info_size(uint16_t type)
 {
-	for (size_t i = 0; i < n_ciphers; i++)
-		if (ciphers[i].type == type)
-			return (uint8_t)(sizeof(struct tls_crypto_info) + ciphers[i].iv_size +
-					 ciphers[i].key_size + ciphers[i].salt_size +
-					 SEQUENCE_SIZE);
-	return 0;
+	const struct cipher *cipher = cipher_of_type(type);
+
+	if (!cipher)
+		return 0;
+	return (uint8_t)(sizeof(struct tls_crypto_info) + cipher->iv_size + cipher->key_size +
+			 cipher->salt_size + SEQUENCE_SIZE);
 }
 
 int attach_get_keys(int fd, enum way way, struct crypto_info *info)

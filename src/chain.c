@@ -119,3 +119,40 @@ int chain_get(const struct chain *chain, unsigned i, const uint8_t **der, size_t
 	}
 	return -ENOENT;
 }
+
+/* ---- moving to another process ---- */
+
+struct block chain_bytes(const struct chain *chain)
+{
+	return chain ? (struct block){ chain->bytes, (uint32_t)chain->size } :
+		       (struct block){ NULL, 0 };
+}
+
+/* Do the sizes in it lead to its end? */
+bool chain_is_valid(const struct block *bytes)
+{
+	const uint8_t *at = bytes->data;
+	size_t left = bytes->size;
+	uint32_t prefix;
+
+	while (left > sizeof(prefix)) {
+		memcpy(&prefix, at, sizeof(prefix));
+		if (prefix > left - sizeof(prefix))
+			return false;
+		at += sizeof(prefix) + prefix;
+		left -= sizeof(prefix) + prefix;
+	}
+	return left == 0;
+}
+
+int chain_of_bytes(struct chain **chain, const struct block *bytes)
+{
+	if (!bytes->size)
+		return 0;
+	*chain = malloc(sizeof(**chain) + bytes->size);
+	if (!*chain)
+		return -ENOMEM;
+	**chain = (struct chain){ .refs = 1, .size = bytes->size };
+	memcpy((*chain)->bytes, bytes->data, bytes->size);
+	return 0;
+}

@@ -9,6 +9,8 @@
 #include <openssl/ssl.h>
 #include <stdint.h>
 
+#include "fields.h"
+
 struct chain;
 
 /*
@@ -17,6 +19,12 @@ struct chain;
  * and again. last: any thread's too, or NULL. 0 or -ENOMEM.
  */
 int chain_take(struct chain **chain, SSL *ssl, struct chain **last);
+
+/* As it goes to another process, in chain's own bytes; the other way 0 or -ENOMEM, no
+ * bytes make no chain. */
+struct block chain_bytes(const struct chain *chain);
+bool chain_is_valid(const struct block *bytes);
+int chain_of_bytes(struct chain **chain, const struct block *bytes);
 
 /* Drops a reference. */
 void chain_free(struct chain *chain);

@@ -45,6 +45,14 @@ const struct cipher *cipher_find(int nid, const char *suite)
 	return NULL;
 }
 
+const struct cipher *cipher_of_type(uint16_t type)
+{
+	for (size_t i = 0; i < n_ciphers; i++)
+		if (ciphers[i].type == type)
+			return &ciphers[i];
+	return NULL;
+}
+
 void cipher_pack(const struct cipher *cipher, uint16_t version, const uint8_t *key,
 		 const uint8_t *salt, const uint8_t *iv, uint64_t sequence,
 		 struct crypto_info *info)

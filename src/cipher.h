@@ -36,6 +36,9 @@ extern const size_t n_ciphers;
 /* The cipher with this OpenSSL number and suite name; NULL: the kernel has none. */
 const struct cipher *cipher_find(int nid, const char *suite);
 
+/* The one with this kernel number, TLS_CIPHER_*; NULL. */
+const struct cipher *cipher_of_type(uint16_t type);
+
 /* What the kernel needs for one direction: the argument of TLS_TX and TLS_RX. */
 struct crypto_info {
 	union {

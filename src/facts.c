@@ -9,18 +9,20 @@
 
 #include "chain.h"
 #include "connection.h"
+#include "fields.h"
 
 enum { EXPORTER_SIZE = 32 }; /* RFC 9266 section 2 */
 
 struct facts {
-	const char *cipher;    /* OpenSSL's own string, which stays */
-	X509 *own;             /* a server's certificate, shared with the config */
+	const char *cipher;    /* OpenSSL's own string, which stays, or in names */
+	X509 *own;             /* a server's certificate, shared with the config, or NULL and ... */
+	struct block end_point;/* ... the binding that it makes, in names */
 	struct chain *chain;   /* the peer's */
 	uint16_t version;
 	bool resumed, has_exporter;
 	uint8_t alpn_size;
 	uint8_t exporter[EXPORTER_SIZE];
-	char names[];          /* ALPN and server name, each with its NUL */
+	char names[];          /* ALPN, server name, each with its NUL, and what moved along */
 };
 
 /* ---- taking ---- */
@@ -168,6 +170,16 @@ static ssize_t end_point(X509 *cert, uint8_t *buf, size_t size)
 	return X509_digest(cert, md, buf, &n) ? (ssize_t)n : -ENOMEM;
 }
 
+static ssize_t end_point_moved(const struct facts *f, uint8_t *buf, size_t size)
+{
+	if (!f->end_point.size)
+		return -ENODATA;
+	if (size < f->end_point.size)
+		return -ENOBUFS;
+	memcpy(buf, f->end_point.data, f->end_point.size);
+	return (ssize_t)f->end_point.size;
+}
+
 static ssize_t end_point_of(const struct tlsfd *c, uint8_t *buf, size_t size)
 {
 	const uint8_t *der;
@@ -176,7 +188,8 @@ static ssize_t end_point_of(const struct tlsfd *c, uint8_t *buf, size_t size)
 	X509 *cert;
 
 	if (!c->control.client)
-		return end_point(c->facts->own, buf, size);
+		return c->facts->own ? end_point(c->facts->own, buf, size) :
+				       end_point_moved(c->facts, buf, size);
 	if (tlsfd_peer_certificate(c, 0, &der, &der_size) < 0)
 		return -ENODATA;
 	cert = d2i_X509(NULL, &der, (long)der_size);
@@ -200,4 +213,79 @@ ssize_t tlsfd_channel_binding(const struct tlsfd *c, enum tlsfd_binding type, ui
 		return -ENOBUFS;
 	memcpy(buf, f->exporter, sizeof(f->exporter));
 	return sizeof(f->exporter);
+}
+
+/* ---- moving to another process ---- */
+
+/* What has no fixed size. */
+enum part { ALPN, SERVER_NAME, CIPHER, END_POINT, CHAIN, PARTS };
+
+static void take_parts(struct block *part, const struct tlsfd *c, uint8_t *buf, size_t size)
+{
+	const struct facts *f = c->facts;
+	const char *server_name = tlsfd_server_name(c);
+	ssize_t n = c->control.client ? 0 : end_point_of(c, buf, size);
+
+	part[ALPN] = (struct block){ f->names, f->alpn_size };
+	part[SERVER_NAME] = (struct block){ server_name, (uint32_t)strlen(server_name) };
+	part[CIPHER] = (struct block){ f->cipher, (uint32_t)strlen(f->cipher) };
+	part[END_POINT] = (struct block){ buf, n > 0 ? (uint32_t)n : 0 };
+	part[CHAIN] = chain_bytes(f->chain);
+}
+
+/* Appends a part and a NUL; where it is. */
+static char *put_part(char **at, const struct block *part)
+{
+	char *put = *at;
+
+	if (part->size)
+		memcpy(put, part->data, part->size);
+	*at += part->size + 1;
+	return put;
+}
+
+static struct facts *facts_again(const struct facts *fixed, const struct block *part)
+{
+	size_t size = CHAIN; /* NULs */
+	struct facts *f;
+	char *at;
+
+	for (enum part i = 0; i < CHAIN; i++)
+		size += part[i].size;
+	f = calloc(1, sizeof(*f) + size);
+	if (!f)
+		return NULL;
+	memcpy(f, fixed, sizeof(*f));
+	at = f->names;
+	f->alpn_size = (uint8_t)part[ALPN].size;
+	put_part(&at, &part[ALPN]);
+	put_part(&at, &part[SERVER_NAME]);
+	f->cipher = put_part(&at, &part[CIPHER]);
+	f->end_point = (struct block){ put_part(&at, &part[END_POINT]), part[END_POINT].size };
+	return chain_of_bytes(&f->chain, &part[CHAIN]) == 0 ? f : (facts_free(f), NULL);
+}
+
+void facts_describe(struct fields *f, struct tlsfd *c)
+{
+	struct facts fixed = { .version = 0 };
+	struct block part[PARTS] = { { NULL, 0 } };
+	uint8_t buf[EVP_MAX_MD_SIZE];
+
+	if (f->pass != READ) {
+		fixed = *c->facts;
+		take_parts(part, c, buf, sizeof(buf));
+	}
+	fields_bytes(f, &fixed.version, sizeof(fixed.version));
+	fields_flag(f, &fixed.resumed);
+	fields_flag(f, &fixed.has_exporter);
+	fields_bytes(f, fixed.exporter, sizeof(fixed.exporter));
+	for (enum part i = 0; i < PARTS; i++)
+		fields_block(f, &part[i]);
+	if (f->pass == READ &&
+	    fields_require(f, part[ALPN].size <= UINT8_MAX && chain_is_valid(&part[CHAIN]))) {
+		c->facts = facts_again(&fixed, part);
+		if (!c->facts)
+			fields_fail(f, -ENOMEM);
+	}
+	OPENSSL_cleanse(fixed.exporter, sizeof(fixed.exporter));
 }

@@ -71,14 +71,24 @@ static int derive_tls13(const EVP_MD *md, const uint8_t *secret, size_t secret_s
 	return err;
 }
 
+/* The hash of the suite: its length is the secret's. */
+static const EVP_MD *digest_of_secret(size_t size)
+{
+	return size == SHA384_DIGEST_LENGTH ? EVP_sha384() : EVP_sha256();
+}
+
+int keys_of_secret(const struct cipher *cipher, const uint8_t *secret, size_t size,
+		   struct crypto_info *info)
+{
+	return derive_tls13(digest_of_secret(size), secret, size, cipher, 0, info);
+}
+
 int keys_update(const struct cipher *cipher, const uint8_t *secret, size_t size, uint8_t *next,
 		struct crypto_info *info)
 {
-	/* the hash of the suite: its length is the secret's */
-	const EVP_MD *md = size == SHA384_DIGEST_LENGTH ? EVP_sha384() : EVP_sha256();
-	int err = expand_label(md, secret, size, "traffic upd", next, size);
+	int err = expand_label(digest_of_secret(size), secret, size, "traffic upd", next, size);
 
-	return err ? err : derive_tls13(md, next, size, cipher, 0, info);
+	return err ? err : keys_of_secret(cipher, next, size, info);
 }
 
 /* ---- TLS 1.2 ---- */

@@ -19,6 +19,11 @@
 int keys_derive(SSL *ssl, const struct watch *w, enum way way, const struct cipher *cipher,
 		struct crypto_info *info);
 
+/* TLS 1.3: key and IV of a traffic secret, and record number 0. 0 or -EIO. The caller wipes
+ * info. */
+int keys_of_secret(const struct cipher *cipher, const uint8_t *secret, size_t size,
+		   struct crypto_info *info);
+
 /*
  * TLS 1.3: the traffic secret that comes after secret (size bytes both), with its key and
  * IV and record number 0: RFC 8446 section 7.2. 0 or -EIO. The caller wipes next and info.

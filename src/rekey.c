@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "connection.h"
+#include "fields.h"
 #include "keys.h"
 #include "owed.h"
 #include "probe.h"
@@ -232,6 +233,12 @@ static int count_left(const struct tlsfd *c, uint64_t *left)
 	return err;
 }
 
+static void pass_limit(struct tlsfd *c)
+{
+	report_warn(&c->report, "more records were sent than one key is good for");
+	c->rekey.limit = c->rekey.left = UINT64_MAX;
+}
+
 static int at_limit(struct tlsfd *c, int flags)
 {
 	struct rekey *r = &c->rekey;
@@ -241,8 +248,7 @@ static int at_limit(struct tlsfd *c, int flags)
 	if (r->policy == TLSFD_REKEY_CLOSE)
 		return connection_fail(c, TX, -EKEYEXPIRED,
 				       "as many records were sent as one key is good for");
-	report_warn(&c->report, "more records were sent than one key is good for");
-	r->limit = UINT64_MAX;
+	pass_limit(c);
 	return 0;
 }
 
@@ -276,4 +282,59 @@ int rekey_check(struct tlsfd *c)
 	if (err || c->rekey.limit == UINT64_MAX || left > (early ? c->rekey.limit / 2 : 0))
 		return err;
 	return at_limit(c, MSG_DONTWAIT);
+}
+
+/* ---- moving to another process ---- */
+
+void rekey_describe(struct fields *f, struct rekey *r)
+{
+	uint32_t policy = r->policy;
+	bool unlimited = r->limit == UINT64_MAX;
+
+	fields_bytes(f, &policy, sizeof(policy));
+	fields_bytes(f, &r->records, sizeof(r->records));
+	fields_flag(f, &unlimited);
+	if (fields_require(f, rekey_is_valid(policy, r->records)))
+		r->policy = policy;
+	r->limit = unlimited ? UINT64_MAX : r->limit;
+	for (enum way way = RX; way < WAYS; way++) {
+		uint64_t done = r->done[way];
+		uint8_t size = (uint8_t)r->secret_size[way];
+
+		fields_bytes(f, &done, sizeof(done));
+		r->done[way] = done;
+		fields_bytes(f, &size, sizeof(size));
+		if (!fields_require(f, size <= REKEY_SECRET_MAX))
+			return;
+		r->secret_size[way] = size;
+		fields_bytes(f, r->secret[way], size);
+	}
+}
+
+static bool is_secret_of_keys(const struct tlsfd *c, enum way way)
+{
+	const struct rekey *r = &c->rekey;
+	struct crypto_info info = { .size = 0 };
+	bool is = !keys_of_secret(r->cipher, r->secret[way], r->secret_size[way], &info) &&
+		  attach_same_keys(c->fd, way, r->cipher, &info);
+
+	OPENSSL_cleanse(&info, sizeof(info));
+	return is;
+}
+
+int rekey_go_on(struct tlsfd *c, uint16_t cipher)
+{
+	struct rekey *r = &c->rekey;
+	bool passed = r->limit == UINT64_MAX;
+
+	r->cipher = cipher_of_type(cipher);
+	r->in_kernel = c->control.tls13 && kernel_can();
+	for (enum way way = RX; way < WAYS; way++)
+		if (r->secret_size[way] && !is_secret_of_keys(c, way))
+			return -ESTALE;
+	set_limit(r);
+	if (passed && r->limit != UINT64_MAX)
+		pass_limit(c);
+	warn(c);
+	return 0;
 }

@@ -65,6 +65,12 @@ ssize_t rekey_room(struct tlsfd *c, int flags);
 /* For writes of the bare fd, which nobody counts: changes keys at half of the limit. */
 int rekey_check(struct tlsfd *c);
 
+/* As it goes with a connection to another process (fields.h), secrets included; there it
+ * goes on, if the secrets are those of the kernel's keys: 0 or -ESTALE. */
+struct fields;
+void rekey_describe(struct fields *f, struct rekey *r);
+int rekey_go_on(struct tlsfd *c, uint16_t cipher);
+
 /* Wipes the secrets. */
 void rekey_forget(struct rekey *r);
 

@@ -37,6 +37,12 @@ void report_write(struct tlsfd_report *r, const struct plan *plan)
 	r->suite = suite ? SSL_CIPHER_get_name(suite) : "no cipher";
 }
 
+void report_rewrite(struct tlsfd_report *r, uint16_t version, const char *suite)
+{
+	r->version = version == TLSFD_TLS_1_3 ? "TLSv1.3" : "TLSv1.2";
+	r->suite = OPENSSL_cipher_name(suite);
+}
+
 void report_warn(struct tlsfd_report *r, const char *warning)
 {
 	const char *none = NULL;

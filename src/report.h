@@ -15,6 +15,10 @@ struct tlsfd_report {
 /* Fills in what became of plan. */
 void report_write(struct tlsfd_report *report, const struct plan *plan);
 
+/* As it was, of a connection that both ways is in the kernel; mover is there already.
+ * suite: IANA's name. */
+void report_rewrite(struct tlsfd_report *report, uint16_t version, const char *suite);
+
 /* The first one counts. */
 void report_warn(struct tlsfd_report *report, const char *warning);
 

@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -228,6 +229,55 @@ int sys_read_file(const char *path, char **data, size_t *size)
 		return -errno;
 	err = read_open_file(fd, data, size);
 	close(fd);
+	return err;
+}
+
+int sys_pipe_with(const void *data, size_t n)
+{
+	int end[2], err = 0;
+	ssize_t put;
+
+	if (pipe2(end, O_CLOEXEC | O_NONBLOCK) < 0)
+		return -errno;
+	/* its default size is 64 KiB, for a user who has many of them one page; if it can't
+	 * be changed, write says whether it is too small */
+	fcntl(end[1], F_SETPIPE_SZ, (int)n);
+	put = write(end[1], data, n);
+	if (put != (ssize_t)n)
+		err = put < 0 && errno != EAGAIN ? -errno : -ENOBUFS;
+	close(end[1]);
+	if (err)
+		close(end[0]);
+	return err ? err : end[0];
+}
+
+ssize_t sys_pipe_take(int pipe, uint8_t **data, size_t max)
+{
+	struct stat st;
+	int size = 0;
+	ssize_t got;
+
+	if (fstat(pipe, &st) < 0 || !S_ISFIFO(st.st_mode) || fcntl(pipe, F_SETFL, O_NONBLOCK) < 0 ||
+	    ioctl(pipe, FIONREAD, &size) < 0 || (size_t)size > max)
+		return -EPROTO;
+	*data = OPENSSL_malloc((size_t)size + 1);
+	if (!*data)
+		return -ENOMEM;
+	/* it can be empty by now; a reader gets all or nothing (fs/pipe.c: pipe_read) */
+	got = read(pipe, *data, (size_t)size + 1);
+	if (got <= 0)
+		OPENSSL_free(*data);
+	return got < 0 ? -EPROTO : got;
+}
+
+int sys_spare_fds(int fd, unsigned n)
+{
+	int err, copy = n ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
+
+	if (copy < 0)
+		return n ? -errno : 0;
+	err = sys_spare_fds(fd, n - 1);
+	close(copy);
 	return err;
 }
 

@@ -49,6 +49,18 @@ int sys_poll(int fd, short events, int ms);
  * may hold a key. 0 or a negative errno; -EFBIG: more than 16 MiB. */
 int sys_read_file(const char *path, char **data, size_t *size);
 
+/* The reading end, which never blocks, of a pipe with these bytes in it and nobody at its
+ * other end; or a negative errno. -ENOBUFS: no pipe takes so many. */
+int sys_pipe_with(const void *data, size_t n);
+
+/* Empties such a pipe by one read. The count, and *data to be freed by
+ * OPENSSL_clear_free(*data, count); 0: it is empty; or a negative errno. -EPROTO: no pipe, one
+ * that somebody could write to, or more than max bytes. */
+ssize_t sys_pipe_take(int pipe, uint8_t **data, size_t max);
+
+/* Could this process open n more fds now? 0, or a negative errno, -EMFILE. fd: an open one. */
+int sys_spare_fds(int fd, unsigned n);
+
 /* 1: both are the same socket, 0: they are not; or a negative errno. */
 int sys_same_file(int a, int b);
 

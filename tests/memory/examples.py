@@ -4,17 +4,20 @@
 client and the server talk to each other. TAP on stdout.
 
 usage: examples.py [BUILD_DIR]      default: $TLSFD_BUILD"""
+import contextlib
 import os
 import pathlib
 import re
+import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 import time
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
-PAGES = ["tlsfd_config.3", "tlsfd_connect.3"]
+PAGES = ["tlsfd_config.3", "tlsfd_connect.3", "tlsfd_pass.3"]
 
 
 def blocks(page):
@@ -70,6 +73,66 @@ def talk(folder, client, server):
         serving.wait()
 
 
+def connect(port, ca):
+    for _ in range(100):
+        with contextlib.suppress(ConnectionRefusedError):
+            tcp = socket.create_connection(("127.0.0.1", port), timeout=20)
+            return ssl.create_default_context(cafile=ca).wrap_socket(tcp, server_hostname="127.0.0.1")
+        time.sleep(0.05)
+    raise ValueError("nobody listens")
+
+
+def echo(client, text):
+    client.sendall(text)
+    got = b""
+    while len(got) < len(text):
+        part = client.recv(65536)
+        if not part:
+            raise ValueError("the server has closed")
+        got += part
+    if got != text:
+        raise ValueError(got)
+
+
+def processes(group):
+    """Those of a process group that run."""
+    found = set()
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, pgrp = stat.read_text().rpartition(") ")[2].split()[:3]
+            if int(pgrp) == group and state != "Z":
+                found.add(int(stat.parent.name))
+    return found
+
+
+def replace(folder, upgrade):
+    """Generations of servers, each ending while its clients are still connected."""
+    certificate(folder)
+    port = free_port()
+    first = subprocess.Popen([upgrade, port, f"{folder}/cert.pem", f"{folder}/key.pem"],
+                             start_new_session=True)
+    try:
+        clients = [connect(int(port), f"{folder}/cert.pem") for _ in range(5)]
+        for generation in range(4):
+            before = processes(first.pid)
+            os.killpg(first.pid, signal.SIGHUP)
+            for i in range(200):
+                for client in clients:
+                    echo(client, b"%d, %d\n" % (generation, i) * (1 + 97 * i))
+                now = processes(first.pid)
+                if i >= 20 and now and not now & before:
+                    break
+                first.poll()
+            else:
+                raise ValueError(f"{before} is still there: {now}")
+            clients.append(connect(int(port), f"{folder}/cert.pem"))
+        for client in clients:
+            client.unwrap().close()
+    finally:
+        os.killpg(first.pid, signal.SIGTERM)
+        first.wait()
+
+
 def main(build):
     number, failed, programs = 0, 0, {}
 
@@ -92,6 +155,7 @@ def main(build):
                 if usage:
                     programs[usage[1]] = str(out)
         test("client and server talk", talk, folder, programs["client"], programs["server"])
+        test("clients stay while the server is replaced", replace, folder, programs["upgrade"])
     print(f"1..{number}")
     return failed > 0
 

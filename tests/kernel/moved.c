@@ -1,0 +1,338 @@
+/*
+ * KeyUpdate before and after a connection has moved, and what becomes of the secrets.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "connection.h"
+#include "parcel.h"
+#include "place.h"
+#include "probe.h"
+#include "stats.h"
+#include "suite.h"
+
+enum { HANDSHAKE = 22, DATA = 23 };
+
+static void begin(struct tested *t, void **state)
+{
+	if (probe_kernel(PROBE_REKEY).verdict != PROBE_YES)
+		skip_because("this kernel can't change keys");
+	place_connect(t, *state, KERNEL);
+}
+
+static void expect_record(struct tested *t, int type, const void *data, size_t n)
+{
+	uint8_t got[16384], got_type = 0;
+
+	assert_int_equal(raw_receive(&t->peer, &got_type, got), n);
+	assert_int_equal(got_type, type);
+	assert_memory_equal(got, data, n);
+}
+
+static void expect_read(struct tested *t, const char *text)
+{
+	char got[64] = "";
+
+	assert_int_equal(patient_read(t, got, sizeof(got)), strlen(text));
+	assert_memory_equal(got, text, strlen(text));
+}
+
+static void expect_works(struct tested *t)
+{
+	raw_send(&t->peer, DATA, "to us", 5);
+	expect_read(t, "to us");
+	assert_int_equal(tlsfd_write(t->c, "to the peer", 11), 11);
+	expect_record(t, DATA, "to the peer", 11);
+}
+
+static void wait_for_input(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	assert_int_equal(poll(&p, 1, 5000), 1);
+}
+
+static void expect_update(struct tested *t, uint8_t request)
+{
+	expect_record(t, HANDSHAKE, (uint8_t[]){ 24, 0, 0, 1, request }, 5);
+	raw_next_in(&t->peer);
+}
+
+/* By both sides, between moves. */
+static void test_key_updates(void **state)
+{
+	struct stats before = stats_now(), now;
+	struct tlsfd_counters n;
+	struct tested t;
+
+	begin(&t, state);
+	for (int i = 0; i < 10; i++) {
+		raw_update_keys(&t.peer, true);
+		raw_send(&t.peer, DATA, "answered", 8);
+		if (i & 1) /* it waits in the kernel meanwhile */
+			wait_for_input(t.fd);
+		else
+			expect_read(&t, "answered");
+		move_on(&t.c, &t.fd);
+		if (i & 1)
+			expect_read(&t, "answered");
+		expect_update(&t, 0);
+		assert_int_equal(tlsfd_rekey(t.c, true), 0);
+		expect_update(&t, 1);
+		move_on(&t.c, &t.fd);
+		expect_works(&t);
+	}
+	assert_int_equal(tlsfd_counters(t.c, &n), 0);
+	assert_int_equal(n.rx_rekeys, 10);
+	assert_int_equal(n.tx_rekeys, 20);
+	now = stats_now();
+	stats_no_errors(&before, &now);
+	place_close(&t);
+}
+
+/* A KeyUpdate in two records, one for each owner. */
+static void test_split(void **state)
+{
+	static const uint8_t message[] = { 24, 0, 0, 1, 1 };
+	struct tested t;
+	char got[8];
+
+	begin(&t, state);
+	for (size_t cut = 1; cut < sizeof(message); cut++) {
+		raw_send(&t.peer, HANDSHAKE, message, cut);
+		wait_for_input(t.fd);
+		assert_int_equal(tlsfd_read(t.c, got, sizeof(got)), -EAGAIN);
+		move_on(&t.c, &t.fd);
+		raw_send(&t.peer, HANDSHAKE, message + cut, sizeof(message) - cut);
+		raw_next_out(&t.peer);
+		raw_send(&t.peer, DATA, "whole", 5);
+		expect_read(&t, "whole");
+		expect_update(&t, 0);
+	}
+	place_close(&t);
+}
+
+/* An answer that TCP has no room for has to go out first. */
+static void test_answer_waits(void **state)
+{
+	static const uint8_t zero[16384];
+	uint8_t type, data[16384];
+	struct pollfd room;
+	struct tested t;
+	int pair[2];
+	char got[8];
+
+	begin(&t, state);
+	open_pair(SOCK_STREAM, pair);
+	room = (struct pollfd){ .fd = t.fd, .events = POLLOUT };
+	do
+		while (tlsfd_write(t.c, zero, sizeof(zero)) > 0)
+			;
+	while (poll(&room, 1, 100) == 1);
+	while (tlsfd_write(t.c, zero, 1) > 0)
+		;
+	raw_update_keys(&t.peer, true);
+	wait_for_input(t.fd);
+	assert_int_equal(tlsfd_read(t.c, got, sizeof(got)), -EAGAIN);
+	assert_int_equal(tlsfd_pass(&t.c, pair[0]), -EAGAIN);
+	while (t.c && raw_receive(&t.peer, &type, data) > 0 && type == DATA)
+		if (tlsfd_pass(&t.c, pair[0]) == 0)
+			break;
+	assert_null(t.c);
+	while (raw_receive(&t.peer, &type, data) > 0 && type == DATA)
+		;
+	assert_int_equal(type, HANDSHAKE);
+	raw_next_in(&t.peer);
+	assert_int_equal(tlsfd_take(&t.c, pair[1]), 0);
+	close(t.fd);
+	t.fd = tlsfd_fd(t.c);
+	expect_works(&t);
+	close_pair(pair);
+	place_close(&t);
+}
+
+/* ---- policy ---- */
+
+/* The limit counts on where it was. */
+static void test_limit(void **state)
+{
+	int updates = 0;
+	struct tested t;
+
+	begin(&t, state);
+	assert_int_equal(tlsfd_set_rekey(t.c, TLSFD_REKEY, 10), 0);
+	for (int i = 0; i < 100; i++) {
+		uint8_t type, data[16384];
+
+		assert_int_equal(tlsfd_write(t.c, "data", 4), 4);
+		assert_true(raw_receive(&t.peer, &type, data) > 0);
+		if (type == HANDSHAKE) {
+			raw_next_in(&t.peer);
+			updates++;
+			expect_record(&t, DATA, "data", 4);
+		}
+		move_on(&t.c, &t.fd);
+	}
+	assert_true(updates >= 10 && updates <= 12);
+	place_close(&t);
+}
+
+static void test_close(void **state)
+{
+	struct tested t;
+	int sent = 0;
+
+	begin(&t, state);
+	assert_int_equal(tlsfd_set_rekey(t.c, TLSFD_REKEY_CLOSE, 10), 0);
+	move_on(&t.c, &t.fd);
+	while (tlsfd_write(t.c, "data", 4) == 4) {
+		expect_record(&t, DATA, "data", 4);
+		sent++;
+		move_on(&t.c, &t.fd);
+	}
+	assert_int_equal(sent, 9);
+	move_on(&t.c, &t.fd);
+	assert_int_equal(tlsfd_write(t.c, "data", 4), -EKEYEXPIRED);
+	assert_int_equal(tlsfd_shutdown(t.c), 0);
+	expect_record(&t, 21, "\1\0", 2);
+	place_close(&t);
+}
+
+static void test_continue(void **state)
+{
+	struct tested t;
+
+	begin(&t, state);
+	assert_int_equal(tlsfd_set_rekey(t.c, TLSFD_REKEY_CONTINUE, 10), 0);
+	for (int i = 0; i < 20; i++) {
+		assert_int_equal(tlsfd_write(t.c, "data", 4), 4);
+		move_on(&t.c, &t.fd);
+	}
+	assert_non_null(tlsfd_report_warning(tlsfd_report(t.c)));
+	assert_int_equal(tlsfd_rekey(t.c, false), -EOPNOTSUPP); /* no secret has moved */
+	place_close(&t);
+}
+
+/* ---- secrets ---- */
+
+/* The old owner changed keys after it had passed the connection on. */
+static void test_stale_secret(void **state)
+{
+	int pair[2], fd[2];
+	struct tlsfd *c, *late;
+	struct parcel p;
+	struct tested t;
+
+	begin(&t, state);
+	open_pair(SOCK_STREAM, pair);
+	assert_int_equal(tlsfd_pass(&t.c, pair[0]), 0);
+	parcel_open(&p, pair[1]);
+	for (int turn = 0; turn < 2; turn++) {
+		fd[0] = p.fd[0];
+		fd[1] = pipe_of(p.letter, p.size);
+		send_message(pair[0], p.text, sizeof(p.text), fd, 2);
+		close(fd[1]);
+		assert_int_equal(tlsfd_take(turn ? &late : &c, pair[1]), turn ? -ESTALE : 0);
+		if (turn)
+			break;
+		assert_int_equal(tlsfd_rekey(c, false), 0);
+		for (int i = 0; i < 9; i++) /* more records than before */
+			assert_int_equal(tlsfd_write(c, "new key", 7), 7);
+	}
+	assert_null(late);
+	close(tlsfd_fd(c));
+	t.c = c;
+	parcel_close(&p);
+	close_pair(pair);
+	place_close(&t);
+}
+
+/* How often it is in this process's writable memory. */
+__attribute__((no_sanitize("address"))) static int count_in_memory(const volatile uint8_t *secret,
+								   size_t size)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	unsigned long from, to;
+	char line[512];
+	int count = 0;
+
+	assert_non_null(maps);
+	while (fgets(line, sizeof(line), maps)) {
+		if (sscanf(line, "%lx-%lx rw", &from, &to) != 2 || !strstr(line, " rw") ||
+		    strstr(line, "[v"))
+			continue;
+		for (const volatile uint8_t *at = (void *)from; at + size <= (uint8_t *)to; at++) {
+			size_t same = 0;
+
+			while (same < size && at[same] == secret[same])
+				same++;
+			count += same == size;
+		}
+	}
+	fclose(maps);
+	return count;
+}
+
+/* The raw peer has both secrets in this process, too: one more is the connection's. */
+static void test_no_secret_left(void **state)
+{
+	struct tested t;
+	int pair[2];
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	skip_because("a sanitizer has memory of its own");
+#endif
+	begin(&t, state);
+	open_pair(SOCK_STREAM, pair);
+	for (int server = 0; server < 2; server++) {
+		const uint8_t *secret = t.peer.secret[server];
+		size_t size = t.peer.secret_size;
+		int before = count_in_memory(secret, size);
+
+		assert_int_equal(tlsfd_pass(&t.c, pair[0]), 0);
+		assert_int_equal(count_in_memory(secret, size), before - 1);
+		assert_int_equal(tlsfd_take(&t.c, pair[1]), 0);
+		assert_int_equal(count_in_memory(secret, size), before);
+		close(t.fd);
+		t.fd = tlsfd_fd(t.c);
+	}
+	expect_works(&t);
+	close_pair(pair);
+	place_close(&t);
+}
+
+int main(int argc, char **argv)
+{
+	static const char *const suites[] = { "TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384",
+					      "TLS_CHACHA20_POLY1305_SHA256" };
+	static const struct {
+		CMUnitTestFunction test;
+		const char *name;
+	} tests[] = {
+		{ test_key_updates, "KeyUpdate by both" },
+		{ test_split, "KeyUpdate split" },
+		{ test_answer_waits, "an answer waits" },
+		{ test_limit, "limit" },
+		{ test_close, "close at the limit" },
+		{ test_continue, "continue at the limit" },
+		{ test_stale_secret, "a stale secret" },
+		{ test_no_secret_left, "no secret left" },
+	};
+
+	for (size_t i = 0; i < LENGTH(tests); i++)
+		for (size_t k = 0; k < 2 * LENGTH(suites); k++) {
+			struct raw_variant v = { .tls13 = true,
+						 .server = k & 1,
+						 .suite = suites[k / 2] };
+
+			suite_add(tests[i].test, &v, sizeof(v), "%s: %s %s", tests[i].name, v.suite,
+				  v.server ? "server" : "client");
+		}
+	return suite_run(argc, argv);
+}
