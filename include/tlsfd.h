@@ -36,6 +36,7 @@ extern "C" {
  * text; the bytes are copied. Keys are not encrypted.
  */
 struct tlsfd_config;
+struct tlsfd;
 
 TLSFD_CHECKED int tlsfd_config_new(struct tlsfd_config **config);
 TLSFD_API struct tlsfd_config *tlsfd_config_ref(struct tlsfd_config *config);
@@ -84,6 +85,13 @@ TLSFD_CHECKED int tlsfd_config_add_name(struct tlsfd_config *, const char *name,
 TLSFD_CHECKED int tlsfd_config_set_tickets(struct tlsfd_config *, unsigned count);
 TLSFD_CHECKED int tlsfd_config_set_session_cache(struct tlsfd_config *, unsigned sessions);
 
+/* A client's sessions, for tlsfd_set_session later on: fn is called by tlsfd_handshake and
+ * by what reads, with bytes that are valid in the call. They hold a secret, and who can
+ * change them can pose as the server: keep them like a private key. fn must not read from c
+ * or free it. NULL (default): none are wanted, nothing is kept. tlsfd_session(3). */
+typedef void tlsfd_session_fn(void *arg, struct tlsfd *c, const void *session, size_t size);
+TLSFD_CHECKED int tlsfd_config_on_session(struct tlsfd_config *, tlsfd_session_fn *fn, void *arg);
+
 enum tlsfd_kernel { TLSFD_KERNEL_PREFER, TLSFD_KERNEL_REQUIRE, TLSFD_KERNEL_NEVER };
 
 /* PREFER (default): user space where the kernel can't. REQUIRE: tlsfd_handshake fails then. */
@@ -105,12 +113,16 @@ TLSFD_API void tlsfd_config_insecure_no_verify_name(struct tlsfd_config *);
  * may read while another writes. The first error of a direction is kept and
  * returned by later calls.
  */
-struct tlsfd;
 
 TLSFD_CHECKED int tlsfd_accept(struct tlsfd **c, struct tlsfd_config *config, int fd);
 /* name: the server's, for SNI and verification (a DNS name or an IP address). */
 TLSFD_CHECKED int tlsfd_connect(struct tlsfd **c, struct tlsfd_config *config, int fd,
 				const char *name);
+
+/* A client, before the first tlsfd_handshake (then -EBUSY): resume this session if it is
+ * for name and its server's chain would be accepted now, else it is as if there were none.
+ * -EINVAL: no session. */
+TLSFD_CHECKED int tlsfd_set_session(struct tlsfd *c, const void *session, size_t size);
 
 /* One step: 0 when done and moved; -EAGAIN: poll for tlsfd_wants(c, TLSFD_RX), call
  * again; -EPROTO: refused by either side; -EKEYREJECTED: the peer's certificate was not
@@ -130,10 +142,10 @@ TLSFD_CHECKED int tlsfd_handshake_within(struct tlsfd *c, int timeout_ms);
  *   -EKEYEXPIRED    the peer sent KeyUpdate, and its new keys can't be had
  *   -EBADMSG        a record did not decrypt; -EMSGSIZE, -EINVAL: no TLS record
  *   -ECONNRESET ... errors of TCP
- * Alerts that don't end the connection and a client's session tickets are
- * skipped (RFC 8446 section 6.1, 4.6.1; RFC 5246 section 7.2). After an error of
- * the peer's the alert for it has been sent. What buf holds behind the count is
- * undefined.
+ * Alerts that don't end the connection are skipped (RFC 8446 section 6.1, RFC 5246
+ * section 7.2), so are a client's session tickets (RFC 8446 section 4.6.1) unless
+ * sessions are wanted. After an error of the peer's the alert for it has been sent. What
+ * buf holds behind the count is undefined.
  */
 TLSFD_CHECKED ssize_t tlsfd_read(struct tlsfd *c, void *buf, size_t n);
 TLSFD_CHECKED ssize_t tlsfd_readv(struct tlsfd *c, const struct iovec *iov, int count);

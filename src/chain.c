@@ -28,26 +28,29 @@ static size_t put_certificate(X509 *cert, uint8_t **at)
 	return sizeof(prefix) + prefix;
 }
 
-/* OpenSSL leaves the leaf out of the chain that a server sees. */
-static X509 *peer_certificate(SSL *ssl, int i)
+/* OpenSSL leaves the leaf out of the chain that a server sees, and has only the leaf of
+ * a session that was saved and loaded. */
+static X509 *peer_certificate(SSL *ssl, STACK_OF(X509) *chain, int i)
 {
-	STACK_OF(X509) *chain = SSL_get_peer_cert_chain(ssl);
 	X509 *leaf = SSL_get0_peer_certificate(ssl);
 
-	if (!SSL_is_server(ssl) || !leaf)
-		return chain && i < sk_X509_num(chain) ? sk_X509_value(chain, i) : NULL;
-	if (i == 0)
-		return leaf;
-	return chain && i <= sk_X509_num(chain) ? sk_X509_value(chain, i - 1) : NULL;
+	if (leaf && (SSL_is_server(ssl) || !chain)) {
+		if (i == 0)
+			return leaf;
+		i--;
+	}
+	return chain && i < sk_X509_num(chain) ? sk_X509_value(chain, i) : NULL;
 }
 
-static int copy(struct chain **chain, SSL *ssl)
+static int copy(struct chain **chain, SSL *ssl, STACK_OF(X509) *certs)
 {
 	size_t size = 0;
 	uint8_t *at;
 	X509 *cert;
 
-	for (int i = 0; (cert = peer_certificate(ssl, i)); i++) {
+	if (!certs)
+		certs = SSL_get_peer_cert_chain(ssl);
+	for (int i = 0; (cert = peer_certificate(ssl, certs, i)); i++) {
 		size_t n = put_certificate(cert, NULL);
 
 		if (!n)
@@ -61,7 +64,7 @@ static int copy(struct chain **chain, SSL *ssl)
 		return -ENOMEM;
 	**chain = (struct chain){ .refs = 1, .size = size };
 	at = (*chain)->bytes;
-	for (int i = 0; (cert = peer_certificate(ssl, i)); i++)
+	for (int i = 0; (cert = peer_certificate(ssl, certs, i)); i++)
 		put_certificate(cert, &at);
 	return 0;
 }
@@ -95,9 +98,9 @@ static struct chain *share(struct chain *chain, struct chain **last)
 	return chain;
 }
 
-int chain_take(struct chain **chain, SSL *ssl, struct chain **last)
+int chain_take(struct chain **chain, SSL *ssl, STACK_OF(X509) *certs, struct chain **last)
 {
-	int err = copy(chain, ssl);
+	int err = copy(chain, ssl, certs);
 
 	if (*chain && last)
 		*chain = share(*chain, last);

@@ -14,11 +14,12 @@
 struct chain;
 
 /*
- * The chain of ssl's peer; *chain stays NULL if it sent none. One that is the same as
+ * The chain of ssl's peer, certs or, NULL, as OpenSSL knows it; *chain stays NULL if there
+ * is none. One that is the same as
  * *last is shared with it, and *last becomes this one: a client sees one chain again
  * and again. last: any thread's too, or NULL. 0 or -ENOMEM.
  */
-int chain_take(struct chain **chain, SSL *ssl, struct chain **last);
+int chain_take(struct chain **chain, SSL *ssl, STACK_OF(X509) *certs, struct chain **last);
 
 /* As it goes to another process, in chain's own bytes; the other way 0 or -ENOMEM, no
  * bytes make no chain. */

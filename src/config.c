@@ -28,7 +28,8 @@ static int set_up(SSL_CTX *ctx)
 	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
 					 SSL_OP_CIPHER_SERVER_PREFERENCE);
 	/* the machine's openssl.cnf may say otherwise */
-	SSL_CTX_clear_options(ctx, SSL_OP_ENABLE_KTLS | SSL_OP_IGNORE_UNEXPECTED_EOF);
+	SSL_CTX_clear_options(ctx, SSL_OP_ENABLE_KTLS | SSL_OP_IGNORE_UNEXPECTED_EOF |
+					   SSL_OP_ALLOW_NO_DHE_KEX);
 	SSL_CTX_set_read_ahead(ctx, 0);
 	SSL_CTX_set_max_early_data(ctx, 0);
 	SSL_CTX_set_recv_max_early_data(ctx, 0);
@@ -281,14 +282,22 @@ int tlsfd_config_set_tickets(struct tlsfd_config *config, unsigned count)
 	return 0;
 }
 
+void config_settle_cache(struct tlsfd_config *config)
+{
+	long mode = config->on_session ? SSL_SESS_CACHE_CLIENT : SSL_SESS_CACHE_OFF;
+
+	mode |= config->server_sessions ? SSL_SESS_CACHE_SERVER : SSL_SESS_CACHE_NO_INTERNAL;
+	SSL_CTX_set_session_cache_mode(config->ctx, mode);
+}
+
 int tlsfd_config_set_session_cache(struct tlsfd_config *config, unsigned sessions)
 {
 	int err = config_change_common(config, "session cache");
 
 	if (err)
 		return err;
-	SSL_CTX_set_session_cache_mode(config->ctx,
-				       sessions ? SSL_SESS_CACHE_SERVER : SSL_SESS_CACHE_OFF);
+	config->server_sessions = sessions;
+	config_settle_cache(config);
 	/* 0 would be without limit */
 	if (sessions)
 		SSL_CTX_sess_set_cache_size(config->ctx, sessions);

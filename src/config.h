@@ -47,6 +47,9 @@ struct tlsfd_config {
 	const char *common;    /* a setting that was made and is not a name's; NULL: none */
 	struct chain *last_chain; /* a peer's, to be shared; see chain.h */
 	struct name *names;
+	unsigned server_sessions;
+	tlsfd_session_fn *on_session; /* a client's; NULL: not wanted */
+	void *on_session_arg;
 	uint8_t *alpn;         /* as on the wire, RFC 7301 section 3.1; NULL: none */
 	unsigned alpn_size;
 };
@@ -71,6 +74,8 @@ int config_fail_openssl(struct tlsfd_config *config, const char *what);
 /* Does it say whom a server trusts, if it asks for certificates? 0, or -EINVAL with
  * a sentence. */
 int config_check_client_auth(struct tlsfd_config *config);
+/* Which sessions OpenSSL keeps and tells of. */
+void config_settle_cache(struct tlsfd_config *config);
 
 /* What a server of this config asks of its clients' certificates, SSL_VERIFY_*. */
 int config_server_verify(const struct tlsfd_config *config);

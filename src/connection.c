@@ -10,6 +10,8 @@
 #include "facts.h"
 #include "forget.h"
 #include "owed.h"
+#include "session.h"
+#include "tickets.h"
 #include "userspace.h"
 
 struct tlsfd *connection_new(void)
@@ -33,6 +35,7 @@ int connection_start(struct tlsfd *c, const struct plan *plan)
 	c->control.client = !SSL_is_server(plan->ssl);
 	c->control.tls13 = SSL_version(plan->ssl) == TLS1_3_VERSION;
 	rekey_start(c, plan);
+	c->control.tickets = tickets_start(plan->tickets, c);
 	report_write(&c->report, plan);
 	c->wants = 0;
 	c->open = true;
@@ -111,6 +114,8 @@ void tlsfd_free(struct tlsfd *c)
 {
 	if (!c)
 		return;
+	tickets_free(c->control.tickets);
+	sessions_free(c->sessions);
 	userspace_free(c);
 	if (c->ssl && SSL_get_app_data(c->ssl) == c) /* nobody else's */
 		forget_secrets(c->ssl);

@@ -21,6 +21,7 @@
 #include "wire.h"
 
 struct facts;
+struct sessions;
 
 struct tlsfd {
 	int fd;
@@ -47,6 +48,7 @@ struct tlsfd {
 	struct tlsfd_config *config; /* for the handshake only */
 	const struct tlsfd_config *for_name; /* of config's, the one for server_name */
 	char *server_name;	     /* likewise: SNI */
+	struct sessions *sessions;   /* a client's by tlsfd_connect; NULL: not wanted */
 	struct facts *facts;
 	struct tlsfd_report report;
 	char *text; /* error, when it was made for the occasion */
@@ -55,7 +57,8 @@ struct tlsfd {
 /* One that is not open yet, on no fd; NULL: no memory. */
 struct tlsfd *connection_new(void);
 
-/* What plan has led to; directions that it left in user space stay there. 0 or -ENOMEM. */
+/* What plan has led to; directions that it left in user space stay there. Takes its
+ * tickets over. 0 or -ENOMEM. */
 int connection_start(struct tlsfd *c, const struct plan *plan);
 
 /* Notes the first error of a direction; returns it. */

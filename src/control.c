@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "ktls.h"
+#include "tickets.h"
 
 enum {
 	MESSAGE_HELLO_REQUEST = 0,
@@ -107,6 +108,22 @@ static enum control_verdict take_alert(struct control *c, const uint8_t *data, s
 
 /* ---- messages ---- */
 
+static bool is_ticket(const struct control *c)
+{
+	return c->head[0] == MESSAGE_NEW_SESSION_TICKET && c->tickets;
+}
+
+static enum control_verdict begin_ticket(struct control *c)
+{
+	if (c->body_left > TICKET_MAX)
+		return wrong(c, ALERT_ILLEGAL_PARAMETER);
+	if (c->tickets) {
+		tickets_begin(c->tickets, sizeof(c->head) + c->body_left);
+		tickets_put(c->tickets, c->head, sizeof(c->head));
+	}
+	return CONTROL_GO_ON;
+}
+
 /* The header of a message is there. */
 static enum control_verdict begin_message(struct control *c)
 {
@@ -121,8 +138,7 @@ static enum control_verdict begin_message(struct control *c)
 	case MESSAGE_NEW_SESSION_TICKET:
 		if (!c->tls13 || !c->client)
 			break;
-		return c->body_left > TICKET_MAX ? wrong(c, ALERT_ILLEGAL_PARAMETER) :
-						   CONTROL_GO_ON;
+		return begin_ticket(c);
 	case MESSAGE_HELLO_REQUEST:
 	case MESSAGE_CLIENT_HELLO:
 		if (c->tls13 || c->client != (c->head[0] == MESSAGE_HELLO_REQUEST))
@@ -139,7 +155,8 @@ static enum control_verdict end_message(struct control *c, uint8_t last, size_t 
 {
 	if (!c->key_update) {
 		skip(c);
-		return CONTROL_GO_ON;
+		return is_ticket(c) && !tickets_end(&c->tickets, &c->alert) ? CONTROL_WRONG :
+									      CONTROL_GO_ON;
 	}
 	c->key_update = false;
 	c->update_requested = last == 1;
@@ -161,6 +178,8 @@ static enum control_verdict take_handshake(struct control *c, const uint8_t *dat
 		size_t passed = n < c->body_left ? n : c->body_left;
 
 		if (passed) {
+			if (is_ticket(c))
+				tickets_put(c->tickets, data, passed);
 			c->body_left -= (uint32_t)passed;
 		} else {
 			c->head[c->head_have++] = *data;

@@ -51,6 +51,8 @@ enum {
 
 enum { CONTROL_MESSAGE_KEY_UPDATE = 24 }; /* RFC 8446 section 4 */
 
+struct tickets;
+
 /* Messages can be cut anywhere, so they are read byte by byte. */
 struct control {
 	bool client, tls13;
@@ -68,6 +70,7 @@ struct control {
 	_Atomic uint32_t requested; /* KeyUpdates that we asked for: they are free */
 	uint32_t body_left;	    /* what lacks of the message's body */
 	_Atomic uint32_t skipped;   /* warnings, tickets, renegotiation requests: any thread */
+	struct tickets *tickets;    /* where they go; NULL: nowhere */
 };
 
 enum control_verdict {

@@ -11,6 +11,7 @@
 #include "met.h"
 #include "openssl_side.h"
 #include "owed.h"
+#include "session.h"
 
 /* ---- reading ---- */
 
@@ -190,6 +191,8 @@ ssize_t userspace_read(struct tlsfd *c, const struct iovec *iov, int count, int 
 		key_update = take_key_update(u);
 		events = outbox_is_empty(&u->out) ? POLLIN : POLLIN | POLLOUT;
 		pthread_mutex_unlock(&u->lock);
+		if (c->sessions)
+			sessions_tell(c);
 		if (warning)
 			ending_refuse_renegotiation(c);
 		if (key_update && answer_key_update(c) && !got)

@@ -73,7 +73,8 @@ static struct facts *facts_new(SSL *ssl, const char *server_name)
 	return f;
 }
 
-int facts_take(struct facts **facts, SSL *ssl, const char *server_name, struct chain **last)
+int facts_take(struct facts **facts, SSL *ssl, const char *server_name, STACK_OF(X509) *chain,
+	       struct chain **last)
 {
 	struct facts *f;
 	int err;
@@ -90,7 +91,7 @@ int facts_take(struct facts **facts, SSL *ssl, const char *server_name, struct c
 	f->resumed = SSL_session_reused(ssl);
 	take_exporter(f, ssl);
 	take_own(f, ssl);
-	err = chain_take(&f->chain, ssl, last);
+	err = chain_take(&f->chain, ssl, chain, last);
 	if (err)
 		facts_free(f);
 	else

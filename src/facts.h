@@ -15,9 +15,11 @@ struct tlsfd;
 
 /*
  * The facts of ssl; *facts stays NULL if its handshake is not finished. server_name:
- * what the client asked for, NULL: as OpenSSL knows it. last: as chain_take has it. 0 or -ENOMEM.
+ * what the client asked for, chain: the peer's; NULL: as OpenSSL knows them. last: as
+ * chain_take has it. 0 or -ENOMEM.
  */
-int facts_take(struct facts **facts, SSL *ssl, const char *server_name, struct chain **last);
+int facts_take(struct facts **facts, SSL *ssl, const char *server_name, STACK_OF(X509) *chain,
+	       struct chain **last);
 /* As they go with a connection to another process (fields.h); reading makes c's. */
 void facts_describe(struct fields *f, struct tlsfd *c);
 void facts_free(struct facts *facts);

@@ -16,6 +16,7 @@
 #include "keys.h"
 #include "rekey.h"
 #include "report.h"
+#include "tickets.h"
 #include "why.h"
 
 enum { BOTH = TLSFD_RX | TLSFD_TX };
@@ -105,6 +106,8 @@ static bool move(struct plan *p)
 	if (!validate(p) || !ensure_watch(p))
 		return false;
 	moved = derive(p) && attach(p);
+	if (p->tickets)
+		tickets_keep(p->tickets, p);
 	OPENSSL_cleanse(p->info, sizeof(p->info));
 	if (complete(p) || half_moved(p)) { /* no way back from here */
 		if (p->rekey)
@@ -171,20 +174,40 @@ struct outcome {
 	struct tlsfd_report *r;
 };
 
-static int outcome_new(struct outcome *o, const SSL *ssl, bool conn, bool report)
+static int outcome_new(struct outcome *o, struct plan *p, bool conn, bool report)
 {
 	int err = 0;
 
 	if (conn) {
 		o->c = connection_new();
-		err = o->c ? facts_take(&o->c->facts, (SSL *)ssl, NULL, NULL) : -ENOMEM;
+		err = o->c ? facts_take(&o->c->facts, p->ssl, NULL, NULL, NULL) : -ENOMEM;
+		if (!err)
+			err = tickets_new(&p->tickets, p->ssl);
 	}
 	if (report && !err) {
 		o->r = calloc(1, sizeof(*o->r));
 		err = o->r ? 0 : -ENOMEM;
 	}
-	if (err)
+	if (err) {
+		tickets_free(p->tickets);
 		tlsfd_free(o->c);
+	}
+	return err;
+}
+
+/* Takes c over. 0, or -ENOMEM. */
+static int deliver_conn(const struct plan *p, bool moved, struct tlsfd *c, struct tlsfd **conn)
+{
+	int err = 0;
+
+	if (moved || half_moved(p)) {
+		err = connection_start(c, p);
+		*conn = err ? NULL : c;
+	} else {
+		tickets_free(p->tickets);
+	}
+	if (!*conn)
+		tlsfd_free(c);
 	return err;
 }
 
@@ -192,12 +215,8 @@ static int outcome_new(struct outcome *o, const SSL *ssl, bool conn, bool report
 static int deliver(const struct plan *p, bool moved, struct outcome *o, struct tlsfd **conn,
 		   struct tlsfd_report **report)
 {
-	int err = 0;
+	int err = o->c ? deliver_conn(p, moved, o->c, conn) : 0;
 
-	if (o->c && (moved || half_moved(p)) && !(err = connection_start(o->c, p)))
-		*conn = o->c;
-	else
-		tlsfd_free(o->c);
 	if (o->r) {
 		report_write(o->r, p);
 		if (conn && *conn && tlsfd_report_warning(&(*conn)->report))
@@ -220,7 +239,7 @@ int tlsfd_handover_directions(SSL *ssl, unsigned directions, struct tlsfd **conn
 		*report = NULL;
 	if (!ssl || !directions || directions & ~BOTH || (directions != BOTH && !conn))
 		return -EINVAL;
-	err = outcome_new(&o, ssl, conn, report);
+	err = outcome_new(&o, &plan, conn, report);
 	if (err)
 		return err;
 	plan.rekey = o.c ? &o.c->rekey : NULL;

@@ -7,7 +7,9 @@
 #include "ending.h"
 #include "met.h"
 #include "owed.h"
+#include "session.h"
 #include "sys.h"
+#include "tickets.h"
 #include "userspace.h"
 
 static int fail_read(struct tlsfd *c, int err)
@@ -65,6 +67,8 @@ static int follow_key_update(struct tlsfd *c)
 /* 0: go on, or the end of file (c->eof); else the error. */
 static int obey(struct tlsfd *c, enum control_verdict verdict)
 {
+	if (c->sessions)
+		sessions_tell(c);
 	switch (verdict) {
 	case CONTROL_GO_ON:
 		if (c->control.asked_renegotiation)
@@ -73,6 +77,8 @@ static int obey(struct tlsfd *c, enum control_verdict verdict)
 		return 0;
 	case CONTROL_END:
 		c->eof = true;
+		tickets_free(c->control.tickets);
+		c->control.tickets = NULL;
 		return 0;
 	case CONTROL_ALERT:
 		connection_note_alert(c, c->control.alert);

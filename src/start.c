@@ -20,7 +20,9 @@
 #include "handover.h"
 #include "offer.h"
 #include "settle.h"
+#include "session.h"
 #include "sys.h"
+#include "tickets.h"
 
 enum { BOTH = TLSFD_RX | TLSFD_TX };
 
@@ -161,6 +163,8 @@ static int set_up_client(struct tlsfd *c, const char *name)
 		err = check_name(c->ssl, name);
 	if (!err)
 		err = alpn_offer(config, c->ssl);
+	if (!err)
+		err = sessions_new(c, name);
 	if (config->no_verify_chain && config->no_verify_name)
 		SSL_set_verify(c->ssl, SSL_VERIFY_NONE, NULL);
 	else
@@ -220,8 +224,10 @@ static int fail_both(struct tlsfd *c, int err)
 static int move(struct tlsfd *c)
 {
 	struct plan plan = { .ssl = c->ssl, .want = BOTH, .fd = c->fd, .rekey = &c->rekey };
-	int err = 0, no_memory;
+	int err = 0, no_memory = tickets_new(&plan.tickets, c->ssl);
 
+	if (no_memory)
+		return failf(c, RX, no_memory, "memory is short");
 	if (c->config->kernel == TLSFD_KERNEL_NEVER)
 		plan.no[RX] = plan.no[TX] = (struct refusal){ TLSFD_WHY_NOT_ASKED, 0 };
 	else
@@ -245,12 +251,13 @@ static void forget_handshake(struct tlsfd *c)
 	c->for_name = NULL;
 	free(c->server_name);
 	c->server_name = NULL;
+	sessions_settle(c);
 }
 
 static int finish(struct tlsfd *c)
 {
 	int err = facts_take(&c->facts, c->ssl, c->server_name ? c->server_name : "",
-			     &c->config->last_chain);
+			     sessions_chain(c), &c->config->last_chain);
 
 	if (err)
 		return failf(c, RX, err, "memory is short");
@@ -280,6 +287,8 @@ int tlsfd_handshake(struct tlsfd *c)
 		return 0;
 	err = step(c);
 	ERR_clear_error();
+	if (!err)
+		sessions_tell(c);
 	return err && err != -EAGAIN ? fail_both(c, err) : err;
 }
 

@@ -156,7 +156,8 @@ static void on_message(int write, int version, int type, const void *data, size_
 	if (type == SSL3_RT_ALERT && n == 2)
 		see_alert(u, write ? TX : RX, ((const uint8_t *)data)[0],
 			  ((const uint8_t *)data)[1]);
-	if (type == SSL3_RT_HANDSHAKE && n)
+	/* else it is a ticket of tickets.c's, and counted */
+	if (type == SSL3_RT_HANDSHAKE && n && (write || !u->c->kernel[RX]))
 		see_message(u, write ? TX : RX, data, n);
 }
 

@@ -13,6 +13,7 @@
 #include "watch.h"
 
 struct rekey;
+struct tickets;
 
 /* One handover: what was asked, what is there, what stands against it. */
 struct plan {
@@ -26,6 +27,7 @@ struct plan {
 	struct refusal no[WAYS];
 	struct crypto_info info[WAYS];
 	struct rekey *rekey;          /* keeps the traffic secrets; NULL: nobody does */
+	struct tickets *tickets;      /* a client's that come later; NULL: not wanted */
 };
 
 /* The public name of a way, and back. */

@@ -69,6 +69,11 @@ TLSFD_CHECKED int tlsfd_prepare(SSL_CTX *ctx);
  * wiped when it returns 0, also OpenSSL's own copies of them in the SSL, which
  * SSL_free would leave in freed memory; OpenSSL's keys go with SSL_free.
  *
+ * If conn was given, and a TLS 1.3 client's context has SSL_SESS_CACHE_CLIENT and a
+ * callback by SSL_CTX_sess_set_new_cb, tickets still become sessions: tlsfd_read gives
+ * them to OpenSSL, which calls it. For that conn keeps a reference to the SSL, with
+ * OpenSSL's keys in it; leave it alone until tlsfd_free. tlsfd_session(3).
+ *
  * Rests on RFC 8446 section 7.3, RFC 5246 section 6.3, net/tls/tls_main.c.
  */
 TLSFD_CHECKED int tlsfd_handover(SSL *ssl, struct tlsfd **conn, struct tlsfd_report **report);

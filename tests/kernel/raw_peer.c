@@ -233,7 +233,12 @@ SSL *raw_connect(struct raw_peer *p, const struct raw_variant *v, int *fd)
 	peer = new_ssl(v, !v->server, p, fds[0]);
 	shake_hands(ssl, peer);
 	raw_take_keys(p, peer);
-	SSL_free(peer);
+	if (v->keep) {
+		SSL_set_bio(peer, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
+		p->ssl = peer;
+	} else {
+		SSL_free(peer);
+	}
 	return ssl;
 }
 
@@ -338,6 +343,8 @@ void raw_close(struct raw_peer *p)
 	if (p->fd >= 0)
 		close(p->fd);
 	p->fd = -1;
+	SSL_free(p->ssl);
+	p->ssl = NULL;
 }
 
 /* ---- records ---- */

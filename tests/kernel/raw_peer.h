@@ -31,6 +31,7 @@ struct raw_peer {
 	struct raw_way in, out;
 	uint8_t secret[2][64]; /* TLS 1.3: the client's, the server's */
 	size_t secret_size;
+	SSL *ssl; /* the one that shook hands, on memory BIOs now; NULL: not kept */
 };
 
 /* What the connection is like. */
@@ -38,6 +39,7 @@ struct raw_variant {
 	bool tls13;
 	bool server;	   /* the end under test is the server */
 	const char *suite; /* OpenSSL's name; NULL: AES-128-GCM */
+	bool keep;	   /* raw_peer.ssl */
 };
 
 /*

@@ -17,7 +17,7 @@ import tempfile
 import time
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
-PAGES = ["tlsfd_config.3", "tlsfd_connect.3", "tlsfd_pass.3"]
+PAGES = ["tlsfd_config.3", "tlsfd_connect.3", "tlsfd_pass.3", "tlsfd_session.3"]
 
 
 def blocks(page):
@@ -53,7 +53,9 @@ def free_port():
         return str(s.getsockname()[1])
 
 
-def talk(folder, client, server):
+@contextlib.contextmanager
+def served(folder, server):
+    """The port of the server that is running."""
     certificate(folder)
     port = free_port()
     serving = subprocess.Popen([server, port, f"{folder}/cert.pem", f"{folder}/key.pem"])
@@ -63,11 +65,7 @@ def talk(folder, client, server):
                 if s.connect_ex(("127.0.0.1", int(port))) == 0:
                     break
             time.sleep(0.05)
-        for _ in range(3):
-            got = subprocess.run([client, "127.0.0.1", port, f"{folder}/cert.pem"], check=True,
-                                 timeout=20, capture_output=True)
-            if got.stdout != b"hello\n":
-                raise ValueError(got.stdout)
+        yield port
     finally:
         serving.terminate()
         serving.wait()
@@ -133,6 +131,29 @@ def replace(folder, upgrade):
         first.wait()
 
 
+def expect(folder, port, client, want, *args):
+    got = subprocess.run([client, "127.0.0.1", port, f"{folder}/cert.pem", *args], check=True,
+                         timeout=20, capture_output=True)
+    if got.stdout != want:
+        raise ValueError(got.stdout, got.stderr)
+
+
+def talk(folder, client, server):
+    with served(folder, server) as port:
+        for _ in range(3):
+            expect(folder, port, client, b"hello\n")
+
+
+def resume(folder, client, server):
+    session = f"{folder}/session"
+    with served(folder, server) as port:
+        expect(folder, port, client, b"new\nhello\n", session)
+        expect(folder, port, client, b"resumed\nhello\n", session)
+        expect(folder, port, client, b"resumed\nhello\n", session)
+    with served(folder, server) as port:  # another certificate
+        expect(folder, port, client, b"new\nhello\n", session)
+
+
 def main(build):
     number, failed, programs = 0, 0, {}
 
@@ -156,6 +177,7 @@ def main(build):
                     programs[usage[1]] = str(out)
         test("client and server talk", talk, folder, programs["client"], programs["server"])
         test("clients stay while the server is replaced", replace, folder, programs["upgrade"])
+        test("a client resumes", resume, folder, programs["resume"], programs["server"])
     print(f"1..{number}")
     return failed > 0
 

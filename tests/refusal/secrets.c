@@ -196,12 +196,15 @@ static void echo(SSL *ssl, int fd)
 	}
 }
 
-/* A link whose peer lives elsewhere; both handshakes are done. */
-static struct link *to_another_process(const struct variant *v, bool should_succeed, pid_t *peer)
+/* A link whose peer lives elsewhere; both handshakes are done. A client that waits for
+ * sessions keeps something: see kept_for_tickets. */
+static struct link *to_another_process(const struct variant *v, bool wants_sessions, pid_t *peer)
 {
 	struct link *l = link_new(v);
 	int ret;
 
+	if (!wants_sessions)
+		SSL_CTX_sess_set_new_cb(l->us.ctx, NULL);
 	link_open(l);
 	fflush(stdout);
 	*peer = fork();
@@ -219,7 +222,7 @@ static struct link *to_another_process(const struct variant *v, bool should_succ
 	while ((ret = SSL_do_handshake(l->us.ssl)) != 1 &&
 	       SSL_get_error(l->us.ssl, ret) == SSL_ERROR_WANT_READ)
 		wait_for(l->us.fd, POLLIN);
-	assert_int_equal(ret == 1, should_succeed);
+	assert_int_equal(ret, 1);
 	return l;
 }
 
@@ -270,7 +273,7 @@ static void gone_after_the_handover(void **state)
 {
 	struct needles all;
 	pid_t peer;
-	struct link *l = to_another_process(*state, true, &peer);
+	struct link *l = to_another_process(*state, false, &peer);
 
 	say_and_hear(l, 100);
 	collect_masked(l->us.ssl, &all);
@@ -292,7 +295,7 @@ static void kept_until_the_next(void **state)
 {
 	struct needles all;
 	pid_t peer;
-	struct link *l = to_another_process(*state, true, &peer);
+	struct link *l = to_another_process(*state, false, &peer);
 
 	if (probe_kernel(PROBE_REKEY).verdict != PROBE_YES)
 		skip_because("this kernel can't change keys");
@@ -315,7 +318,7 @@ static void wiped_by_policy(void **state)
 {
 	struct needles all;
 	pid_t peer;
-	struct link *l = to_another_process(*state, true, &peer);
+	struct link *l = to_another_process(*state, false, &peer);
 
 	collect_masked(l->us.ssl, &all);
 	hand_over(l, VIA_CONN);
@@ -348,7 +351,7 @@ static void gone_after_two_steps(void **state)
 {
 	struct needles all;
 	pid_t peer;
-	struct link *l = to_another_process(*state, true, &peer);
+	struct link *l = to_another_process(*state, false, &peer);
 	struct tlsfd *half = NULL;
 
 	collect_masked(l->us.ssl, &all);
@@ -362,6 +365,129 @@ static void gone_after_two_steps(void **state)
 	forget_sessions(l);
 	assert_nowhere(&all, SECRET_RX, makes_ticket(l) ? MASTER : NEEDLES);
 	end(l, peer);
+}
+
+/* For a client's tickets OpenSSL stays, with the keys of both directions; the secrets that
+ * the next keys come from go as ever, and the rest with the connection. */
+static void kept_for_tickets(void **state)
+{
+	struct needles all;
+	pid_t peer;
+	struct link *l = to_another_process(*state, true, &peer);
+
+	collect_masked(l->us.ssl, &all);
+	hand_over_and_forget(l);
+	assert_nowhere(&all, SECRET_RX, KEY_RX);
+	assert_true(l->v.ktls || search(&all.n[KEY_RX]) > 0);
+	say_and_hear(l, 1000);
+	assert_int_equal(l->us.sessions, l->v.tickets);
+	assert_nowhere(&all, SECRET_RX, KEY_RX);
+	tlsfd_free(l->us.conn);
+	l->us.conn = NULL;
+	assert_nowhere(&all, SECRET_RX, NEEDLES);
+	end(l, peer);
+}
+
+/* ---- saved and loaded: the bytes are the program's, what is made of them is not ---- */
+
+struct saved {
+	uint8_t *data; /* NULL: none */
+	size_t size;
+	struct needle key;
+};
+
+/* Magic, then name, own certificate, key: see src/session.c. */
+static void on_session(void *arg, struct tlsfd *c, const void *session, size_t size)
+{
+	const uint8_t *at = (const uint8_t *)session + 8;
+	struct saved *s = arg;
+
+	(void)c;
+	for (int i = 0; i < 2; i++)
+		at += 4 + (at[2] << 8 | at[3]);
+	mask(&s->key, "the session's key", at + 4, (size_t)(at[2] << 8 | at[3]));
+	OPENSSL_clear_free(s->data, s->size);
+	s->data = OPENSSL_memdup(session, size);
+	s->size = size;
+}
+
+/* A connection of <tlsfd.h> to a server in another process, echo and all. */
+static struct tlsfd *connect_to(const struct link *l, struct tlsfd_config *config,
+				const struct saved *with, int *fd)
+{
+	struct pollfd p = { .events = POLLIN };
+	struct tlsfd *c;
+	char buf[16];
+	int pair[2];
+
+	assert_int_equal(probe_pair(pair), 0);
+	*fd = p.fd = pair[0];
+	fflush(stdout);
+	if (fork() == 0) {
+		SSL *ssl = SSL_new(l->peer.ctx);
+
+		close(pair[0]);
+		SSL_set_fd(ssl, pair[1]);
+		SSL_set_accept_state(ssl);
+		echo(ssl, pair[1]);
+		_exit(0);
+	}
+	close(pair[1]);
+	assert_int_equal(tlsfd_connect(&c, config, *fd, "localhost"), 0);
+	if (with)
+		assert_int_equal(tlsfd_set_session(c, with->data, with->size), 0);
+	assert_int_equal(tlsfd_handshake_within(c, 5000), 0);
+	assert_int_equal(tlsfd_write(c, "echo", 4), 4);
+	while (tlsfd_read(c, buf, sizeof(buf)) != 4)
+		assert_int_equal(poll(&p, 1, 5000), 1);
+	return c;
+}
+
+static struct tlsfd_config *any_server(struct saved *s, enum tlsfd_kernel kernel)
+{
+	struct tlsfd_config *config;
+
+	assert_int_equal(tlsfd_config_new(&config), 0);
+	tlsfd_config_insecure_no_verify_chain(config);
+	tlsfd_config_insecure_no_verify_name(config);
+	assert_int_equal(tlsfd_config_set_kernel(config, kernel), 0);
+	if (s)
+		assert_int_equal(tlsfd_config_on_session(config, on_session, s), 0);
+	return config;
+}
+
+static void close_connection(struct tlsfd *c, int fd)
+{
+	tlsfd_free(c);
+	close(fd);
+	wait(NULL);
+}
+
+static void sessions_leave_nothing(void **state)
+{
+	const struct variant *v = *state;
+	enum tlsfd_kernel kernel = v->ktls ? TLSFD_KERNEL_NEVER : TLSFD_KERNEL_REQUIRE;
+	struct link *l = link_new(v);
+	struct saved s = { NULL, 0, { 0 } };
+	struct tlsfd_config *first = any_server(&s, kernel), *second = any_server(NULL, kernel);
+	struct tlsfd *c;
+	int fd;
+
+	c = connect_to(l, first, NULL, &fd);
+	assert_non_null(s.data);
+	assert_true(search(&s.key) > 0);
+	close_connection(c, fd);
+	assert_int_equal(search(&s.key), 1); /* the program's */
+	c = connect_to(l, second, &s, &fd);
+	assert_true(tlsfd_resumed(c));
+	OPENSSL_clear_free(s.data, s.size);
+	close_connection(c, fd);
+	tell_where = true;
+	assert_int_equal(search(&s.key), 0);
+	tell_where = false;
+	tlsfd_config_free(first);
+	tlsfd_config_free(second);
+	link_free(l);
 }
 
 /* ---- refused: what OpenSSL leaves behind by itself is not more with tlsfd ---- */
@@ -573,6 +699,12 @@ int main(int argc, char **argv)
 				  "gone, no tickets, %s %s%s", v.suite, v.server ? "server" : "client",
 				  v.ktls ? ", OpenSSL's kTLS on" : "");
 		}
+		if (!v.server && v.tickets)
+			suite_add(kept_for_tickets, &v, sizeof(v), "kept for tickets, then gone, %s%s",
+				  v.suite, v.ktls ? ", OpenSSL's kTLS on" : "");
+		if (!v.server && (v.tickets || v.version == TLS1_2_VERSION))
+			suite_add(sessions_leave_nothing, &v, sizeof(v), "sessions leave nothing, %s%s",
+				  v.suite, v.ktls ? ", in user space" : "");
 		if (!v.ktls)
 			suite_add(gone_after_two_steps, &v, sizeof(v), "gone after two steps, %s %s",
 				  v.suite, v.server ? "server" : "client");

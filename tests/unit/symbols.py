@@ -40,7 +40,7 @@ def unmarked():
         text = re.sub(r"/\*.*?\*/", "", open(header, encoding="utf-8").read(), flags=re.S)
         for statement in text.split(";"):
             match = re.search(r"\b(tlsfd_\w+)\(", statement)
-            if match and not re.search(r"TLSFD_(API|CHECKED)", statement):
+            if match and "typedef" not in statement and not re.search(r"TLSFD_(API|CHECKED)", statement):
                 found.append(match[1])
     return found
 
