@@ -31,9 +31,9 @@ struct tlsfd {
 	short wants; /* what the handshake waits for; 0 once it is done */
 
 	bool eof;		/* the reader's: close_notify came */
-	struct control control; /* the reader's */
-	unsigned reader_pays;	/* the reader's: what it may send, see owed.h */
 	bool fin_sent;		/* the writer's: shutdown(SHUT_WR) */
+	unsigned reader_pays;	/* the reader's: what it may send, see owed.h */
+	struct control control; /* the reader's */
 
 	struct gate gate;	   /* for what is sent, alerts included */
 	struct rekey rekey;

@@ -31,8 +31,8 @@ bool control_spend(struct control *c, uint32_t cost)
 	struct timespec now = { 0 };
 
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	give_back(c, (uint64_t)(now.tv_sec - c->paid_at) * CONTROL_SECOND_PAYS);
-	c->paid_at = now.tv_sec;
+	give_back(c, (uint64_t)((uint32_t)now.tv_sec - c->paid_at) * CONTROL_SECOND_PAYS);
+	c->paid_at = (uint32_t)now.tv_sec;
 	c->unsettled = true;
 	if (c->spent <= CONTROL_BUDGET)
 		c->spent += cost;

@@ -66,7 +66,7 @@ struct control {
 	uint8_t head[4], head_have; /* the header of the message under way */
 	uint8_t warnings, empty;    /* in a row */
 	uint32_t spent;		    /* of the budget */
-	int64_t paid_at;	    /* by time, in seconds */
+	uint32_t paid_at;	    /* by time, in seconds since the machine's start */
 	_Atomic uint32_t requested; /* KeyUpdates that we asked for: they are free */
 	uint32_t body_left;	    /* what lacks of the message's body */
 	_Atomic uint32_t skipped;   /* warnings, tickets, renegotiation requests: any thread */

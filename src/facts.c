@@ -16,11 +16,11 @@ enum { EXPORTER_SIZE = 32 }; /* RFC 9266 section 2 */
 struct facts {
 	const char *cipher;    /* OpenSSL's own string, which stays, or in names */
 	X509 *own;             /* a server's certificate, shared with the config, or NULL and ... */
-	struct block end_point;/* ... the binding that it makes, in names */
 	struct chain *chain;   /* the peer's */
 	uint16_t version;
 	bool resumed, has_exporter;
 	uint8_t alpn_size;
+	uint8_t end_point_size;/* ... the binding that it makes, behind cipher */
 	uint8_t exporter[EXPORTER_SIZE];
 	char names[];          /* ALPN, server name, each with its NUL, and what moved along */
 };
@@ -173,12 +173,12 @@ static ssize_t end_point(X509 *cert, uint8_t *buf, size_t size)
 
 static ssize_t end_point_moved(const struct facts *f, uint8_t *buf, size_t size)
 {
-	if (!f->end_point.size)
+	if (!f->end_point_size)
 		return -ENODATA;
-	if (size < f->end_point.size)
+	if (size < f->end_point_size)
 		return -ENOBUFS;
-	memcpy(buf, f->end_point.data, f->end_point.size);
-	return (ssize_t)f->end_point.size;
+	memcpy(buf, f->cipher + strlen(f->cipher) + 1, f->end_point_size);
+	return f->end_point_size;
 }
 
 static ssize_t end_point_of(const struct tlsfd *c, uint8_t *buf, size_t size)
@@ -262,7 +262,8 @@ static struct facts *facts_again(const struct facts *fixed, const struct block *
 	put_part(&at, &part[ALPN]);
 	put_part(&at, &part[SERVER_NAME]);
 	f->cipher = put_part(&at, &part[CIPHER]);
-	f->end_point = (struct block){ put_part(&at, &part[END_POINT]), part[END_POINT].size };
+	f->end_point_size = (uint8_t)part[END_POINT].size;
+	put_part(&at, &part[END_POINT]);
 	return chain_of_bytes(&f->chain, &part[CHAIN]) == 0 ? f : (facts_free(f), NULL);
 }
 
@@ -283,7 +284,9 @@ void facts_describe(struct fields *f, struct tlsfd *c)
 	for (enum part i = 0; i < PARTS; i++)
 		fields_block(f, &part[i]);
 	if (f->pass == READ &&
-	    fields_require(f, part[ALPN].size <= UINT8_MAX && chain_is_valid(&part[CHAIN]))) {
+	    fields_require(f, part[ALPN].size <= UINT8_MAX &&
+				      part[END_POINT].size <= EVP_MAX_MD_SIZE &&
+				      chain_is_valid(&part[CHAIN]))) {
 		c->facts = facts_again(&fixed, part);
 		if (!c->facts)
 			fields_fail(f, -ENOMEM);

@@ -116,8 +116,7 @@ static void describe_control(struct fields *f, struct control *c)
 	c->skipped = skipped;
 	c->requested = requested;
 	fields_require(f, c->alert_have <= sizeof(c->alert_bytes) &&
-				  c->head_have < sizeof(c->head) && c->body_left < 1 << 24 &&
-				  c->paid_at >= 0);
+				  c->head_have < sizeof(c->head) && c->body_left < 1 << 24);
 }
 
 static void describe_report(struct fields *f, struct tlsfd_report *r)

@@ -49,7 +49,7 @@ void rekey_keep(struct rekey *r, const struct plan *plan)
 		if (!plan->mover[way] || ww->secret_size > REKEY_SECRET_MAX)
 			continue;
 		memcpy(r->secret[way], ww->secret, ww->secret_size);
-		r->secret_size[way] = ww->secret_size;
+		r->secret_size[way] = (uint8_t)ww->secret_size;
 	}
 }
 
@@ -81,7 +81,7 @@ int tlsfd_set_rekey(struct tlsfd *c, enum tlsfd_rekey policy, uint64_t records)
 {
 	if (!rekey_is_valid(policy, records))
 		return -EINVAL;
-	c->rekey.policy = policy;
+	c->rekey.policy = (uint8_t)policy;
 	c->rekey.records = records;
 	if (policy != TLSFD_REKEY)
 		rekey_forget(&c->rekey);
@@ -295,10 +295,10 @@ void rekey_describe(struct fields *f, struct rekey *r)
 	fields_bytes(f, &r->records, sizeof(r->records));
 	fields_flag(f, &unlimited);
 	if (fields_require(f, rekey_is_valid(policy, r->records)))
-		r->policy = policy;
+		r->policy = (uint8_t)policy;
 	r->limit = unlimited ? UINT64_MAX : r->limit;
 	for (enum way way = RX; way < WAYS; way++) {
-		uint64_t done = r->done[way];
+		uint32_t done = r->done[way];
 		uint8_t size = (uint8_t)r->secret_size[way];
 
 		fields_bytes(f, &done, sizeof(done));

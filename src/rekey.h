@@ -21,19 +21,18 @@ enum {
 };
 
 struct rekey {
-	enum tlsfd_rekey policy;
 	uint64_t records; /* the limit that was asked for; 0: the cipher's */
 	uint64_t limit;	  /* the one that holds; UINT64_MAX: none */
-	/* for who is inside the gate */
-	uint64_t left;	/* records that surely fit under this key, without asking again */
-	unsigned shift; /* a record has at least 1 << shift bytes, but for the last of a write */
+	uint64_t left;	  /* for who is inside the gate: records that surely fit under this key */
 	const struct cipher *cipher; /* NULL: none of the kernel's */
-	bool in_kernel;		     /* RX is, TLS 1.3, and this kernel can change keys */
+	_Atomic uint32_t done[WAYS]; /* how often */
 	/* kept for as long as keys are to be changed: RX the reader's, TX for who is inside
 	 * the gate; size 0: not kept */
 	uint8_t secret[WAYS][REKEY_SECRET_MAX];
-	size_t secret_size[WAYS];
-	_Atomic uint64_t done[WAYS]; /* how often */
+	uint8_t secret_size[WAYS];
+	uint8_t policy;	/* enum tlsfd_rekey */
+	uint8_t shift;	/* a record has at least 1 << shift bytes, but for the last of a write */
+	bool in_kernel; /* RX is, TLS 1.3, and this kernel can change keys */
 };
 
 /* Before the handover forgets the traffic secrets: keeps those that will be needed. */

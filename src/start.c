@@ -72,7 +72,7 @@ static int start(struct tlsfd **conn, struct tlsfd_config *config, int fd)
 	c->fd = c->wire.fd = fd;
 	c->wants = POLLIN;
 	c->config = tlsfd_config_ref(config);
-	c->rekey.policy = config->rekey;
+	c->rekey.policy = (uint8_t)config->rekey;
 	c->rekey.records = config->rekey_records;
 	err = attach_ssl(c);
 	if (err) {

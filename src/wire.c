@@ -19,7 +19,7 @@ static int note(struct wire *w, ssize_t n)
 	if (n >= 0)
 		return (int)n;
 	if (n != -EAGAIN && !w->err)
-		w->err = (int)n;
+		w->err = (int16_t)n;
 	return -1;
 }
 

@@ -9,13 +9,14 @@
 
 #include <openssl/ssl.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 struct wire {
 	int fd;
-	int err;     /* the first error of TCP, negative; 0 */
-	bool eof;    /* the peer's FIN was read */
-	bool hidden; /* OpenSSL, and with it watch.c, is not told the fd */
-	bool nowait; /* don't block, whatever the fd does; may be changed between calls */
+	int16_t err;     /* the first error of TCP, negative; 0 */
+	bool eof : 1;    /* the peer's FIN was read */
+	bool hidden : 1; /* OpenSSL, and with it watch.c, is not told the fd */
+	bool nowait : 1; /* don't block, whatever the fd does; may be changed between calls */
 };
 
 /* Puts ssl on w, which must stay until ssl is freed. 0 or -ENOMEM. */
