@@ -24,6 +24,14 @@ int keys_derive(SSL *ssl, const struct watch *w, enum way way, const struct ciph
 int keys_of_secret(const struct cipher *cipher, const uint8_t *secret, size_t size,
 		   struct crypto_info *info);
 
+/* Byte by byte: vector registers would hold a secret until something saves them to the
+ * stack, as the dynamic linker does when it binds a function. */
+static inline void keys_copy(uint8_t *to, const uint8_t *from, size_t n)
+{
+	for (volatile uint8_t *at = to; n; n--)
+		*at++ = *from++;
+}
+
 /*
  * TLS 1.3: the traffic secret that comes after secret (size bytes both), with its key and
  * IV and record number 0: RFC 8446 section 7.2. 0 or -EIO. The caller wipes next and info.

@@ -48,7 +48,7 @@ void rekey_keep(struct rekey *r, const struct plan *plan)
 
 		if (!plan->mover[way] || ww->secret_size > REKEY_SECRET_MAX)
 			continue;
-		memcpy(r->secret[way], ww->secret, ww->secret_size);
+		keys_copy(r->secret[way], ww->secret, ww->secret_size);
 		r->secret_size[way] = (uint8_t)ww->secret_size;
 	}
 }
@@ -128,7 +128,7 @@ static int install(struct tlsfd *c, enum way way, const struct next *next)
 
 	if (!attach_keys(c->fd, way, &next->info, &no))
 		return -no.err;
-	memcpy(r->secret[way], next->secret, r->secret_size[way]);
+	keys_copy(r->secret[way], next->secret, r->secret_size[way]);
 	atomic_fetch_add_explicit(&r->done[way], 1, memory_order_relaxed);
 	return 0;
 }

@@ -346,7 +346,8 @@ static bool in_time(const SSL_SESSION *session)
 
 	if (!life)
 		life = SSL_SESSION_get_timeout(session);
-	return age >= 0 && age < (life < WEEK ? life : WEEK);
+	/* time(2) may be a tick behind the clock that OpenSSL asks */
+	return age >= -1 && age < (life < WEEK ? life : WEEK);
 }
 
 /* As OpenSSL does it in a handshake (ssl/ssl_cert.c: ssl_verify_cert_chain). */

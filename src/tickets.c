@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "connection.h"
+#include "keys.h"
 #include "openssl_side.h"
 #include "seal.h"
 
@@ -65,17 +66,6 @@ void tickets_free(struct tickets *t)
 	free(t);
 }
 
-/* Byte by byte: vector registers would hold it until something saves them to the stack,
- * as the dynamic linker does when it binds a function. */
-static void copy_key(struct crypto_info *to, const struct crypto_info *from)
-{
-	volatile uint8_t *at = to->bytes;
-
-	for (size_t i = 0; i < from->size; i++)
-		at[i] = from->bytes[i];
-	to->size = from->size;
-}
-
 void tickets_keep(struct tickets *t, const struct plan *p)
 {
 	const struct crypto_info *info = &p->info[RX];
@@ -85,7 +75,8 @@ void tickets_keep(struct tickets *t, const struct plan *p)
 	if (!t->known || t->opened)
 		return;
 	t->cipher = p->cipher;
-	copy_key(&t->key, info);
+	keys_copy(t->key.bytes, info->bytes, info->size);
+	t->key.size = info->size;
 	t->sequence = p->watch->way[RX].flow.records;
 }
 

@@ -626,8 +626,10 @@ static int hits_after_failure(bool prepared)
 	if (prepared)
 		assert_true(tlsfd_handover(l->us.ssl, NULL, NULL) < 0);
 	leave_openssl(l);
+	tell_where = true;
 	for (size_t i = 0; i < 2; i++)
 		hits += search(&logged.n[i]);
+	tell_where = false;
 	link_free(l);
 	return hits;
 }
