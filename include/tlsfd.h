@@ -20,6 +20,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <tlsfd/config.h>
 #include <tlsfd/report.h>
 
 #ifdef __cplusplus
@@ -28,92 +29,11 @@ extern "C" {
 
 #define TLSFD_VERSION "0.1.0"
 
-/* ---- what is wanted: tlsfd_config(3) --------------------------------------
- * One config serves any number of connections and threads once the first
- * tlsfd_accept or tlsfd_connect has used it; setters after that say -EBUSY, or
- * do nothing if they return nothing. A setter that fails leaves the config as it
- * was; tlsfd_config_error has the sentence of the last failure. *_mem takes PEM
- * text; the bytes are copied. Keys are not encrypted.
- */
-struct tlsfd_config;
-struct tlsfd;
-
-TLSFD_CHECKED int tlsfd_config_new(struct tlsfd_config **config);
-TLSFD_API struct tlsfd_config *tlsfd_config_ref(struct tlsfd_config *config);
-TLSFD_API void tlsfd_config_free(struct tlsfd_config *config); /* drops one reference */
-TLSFD_API const char *tlsfd_config_error(const struct tlsfd_config *config); /* NULL: none */
-
-/* Certificate with its chain, leaf first, and its key; a mismatch is -EINVAL. */
-TLSFD_CHECKED int tlsfd_config_set_certificate_file(struct tlsfd_config *, const char *chain,
-						    const char *key);
-TLSFD_CHECKED int tlsfd_config_set_certificate_mem(struct tlsfd_config *, const void *chain,
-						   size_t chain_size, const void *key,
-						   size_t key_size);
-
-/* Whom to trust; a client without: the system's store. */
-TLSFD_CHECKED int tlsfd_config_set_ca_file(struct tlsfd_config *, const char *path);
-TLSFD_CHECKED int tlsfd_config_set_ca_mem(struct tlsfd_config *, const void *pem, size_t size);
-/* Revocation lists; with one, every certificate of a chain must be covered. */
-TLSFD_CHECKED int tlsfd_config_set_crl_file(struct tlsfd_config *, const char *path);
-TLSFD_CHECKED int tlsfd_config_set_crl_mem(struct tlsfd_config *, const void *pem, size_t size);
-
-enum tlsfd_version { TLSFD_TLS_1_2 = 0x0303, TLSFD_TLS_1_3 = 0x0304 };
-
-/* Default: TLS 1.2 to 1.3. */
-TLSFD_CHECKED int tlsfd_config_set_versions(struct tlsfd_config *, enum tlsfd_version min,
-					    enum tlsfd_version max);
-/* Names of OpenSSL or IANA, separated by colons; both versions' in one list. Default: the
- * AEAD suites with (EC)DHE of TLS 1.3 and with ECDHE of TLS 1.2 that this kernel takes both
- * ways; all of a version's where it takes none of them. */
-TLSFD_CHECKED int tlsfd_config_set_ciphers(struct tlsfd_config *, const char *list);
-TLSFD_CHECKED int tlsfd_config_set_groups(struct tlsfd_config *, const char *list);
-/* In order of preference, separated by commas: "h2,http/1.1". A server without a common
- * one refuses (no_application_protocol). */
-TLSFD_CHECKED int tlsfd_config_set_alpn(struct tlsfd_config *, const char *protocols);
-
-enum tlsfd_client_auth { TLSFD_CLIENT_AUTH_NONE, TLSFD_CLIENT_AUTH_OPTIONAL, TLSFD_CLIENT_AUTH_REQUIRED };
-
-/* What a server asks of clients; default: nothing. Needs authorities of its own. */
-TLSFD_CHECKED int tlsfd_config_set_client_auth(struct tlsfd_config *, enum tlsfd_client_auth);
-/* Certificate by server name: connections whose SNI matches name ("*.example.org" too)
- * use that config's certificate, trust, client authentication and ALPN; -EINVAL if anything
- * else was set on it. Keeps a reference. */
-TLSFD_CHECKED int tlsfd_config_add_name(struct tlsfd_config *, const char *name,
-					struct tlsfd_config *for_name);
-/* Session tickets that a TLS 1.3 server sends (default 2; 0: none), and sessions that
- * it keeps for TLS 1.2 (default 0). */
-TLSFD_CHECKED int tlsfd_config_set_tickets(struct tlsfd_config *, unsigned count);
-TLSFD_CHECKED int tlsfd_config_set_session_cache(struct tlsfd_config *, unsigned sessions);
-
-/* A client's sessions, for tlsfd_set_session later on: fn is called by tlsfd_handshake and
- * by what reads, with bytes that are valid in the call. They hold a secret, and who can
- * change them can pose as the server: keep them like a private key. fn must not read from c
- * or free it. NULL (default): none are wanted, nothing is kept. tlsfd_session(3). */
-typedef void tlsfd_session_fn(void *arg, struct tlsfd *c, const void *session, size_t size);
-TLSFD_CHECKED int tlsfd_config_on_session(struct tlsfd_config *, tlsfd_session_fn *fn, void *arg);
-
-enum tlsfd_kernel { TLSFD_KERNEL_PREFER, TLSFD_KERNEL_REQUIRE, TLSFD_KERNEL_NEVER };
-
-/* PREFER (default): user space where the kernel can't. REQUIRE: tlsfd_handshake fails then. */
-TLSFD_CHECKED int tlsfd_config_set_kernel(struct tlsfd_config *, enum tlsfd_kernel);
-
-enum tlsfd_rekey { TLSFD_REKEY, TLSFD_REKEY_CLOSE, TLSFD_REKEY_CONTINUE };
-
-/* KeyUpdate, and what happens after so many records under one key (0: the cipher's own
- * limit): new keys (default), no more data, or nothing. tlsfd_rekey(3). */
-TLSFD_CHECKED int tlsfd_config_set_rekey(struct tlsfd_config *, enum tlsfd_rekey policy,
-					 uint64_t records);
-
-/* A client takes any chain; any name. Who can be in between reads everything. */
-TLSFD_API void tlsfd_config_insecure_no_verify_chain(struct tlsfd_config *);
-TLSFD_API void tlsfd_config_insecure_no_verify_name(struct tlsfd_config *);
-
 /* ---- a connection: tlsfd_connect(3) ---------------------------------------
  * fd: a connected TCP socket, blocking or not; it stays the caller's. One thread
  * may read while another writes. The first error of a direction is kept and
  * returned by later calls.
  */
-
 TLSFD_CHECKED int tlsfd_accept(struct tlsfd **c, struct tlsfd_config *config, int fd);
 /* name: the server's, for SNI and verification (a DNS name or an IP address). */
 TLSFD_CHECKED int tlsfd_connect(struct tlsfd **c, struct tlsfd_config *config, int fd,

@@ -66,7 +66,7 @@ TLSFD_CHECKED int tlsfd_prepare(SSL_CTX *ctx);
  *
  * conn and report may be NULL; else they are set to an object that the caller
  * frees, or NULL. The fd and the SSL stay the caller's. The traffic secrets are
- * wiped when it returns 0, also OpenSSL's own copies of them in the SSL, which
+ * wiped when it returns 0 (a conn that follows KeyUpdate keeps them, tlsfd_rekey(3)), also OpenSSL's own copies of them in the SSL, which
  * SSL_free would leave in freed memory; OpenSSL's keys go with SSL_free.
  *
  * If conn was given, and a TLS 1.3 client's context has SSL_SESS_CACHE_CLIENT and a
