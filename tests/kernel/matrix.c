@@ -121,7 +121,7 @@ static void add_suite(int number, const char *suite)
 
 static void add_matrix(void)
 {
-	suite_slice(11); /* has no factor in common with the sizes of the tables */
+	suite_slice(11);
 	for (size_t i = 0; i < LENGTH(tls13_suites); i++)
 		add_suite(TLS1_3_VERSION, tls13_suites[i]);
 	for (size_t i = 0; i < LENGTH(tls12_suites); i++)

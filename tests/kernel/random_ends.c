@@ -246,6 +246,7 @@ int main(int argc, char **argv)
 
 	seed = given ? strtoull(given, NULL, 10) : (uint64_t)getpid() * 1000003;
 	make_pattern();
+	suite_slice(4);
 	for (int i = 0; i < 10; i++)
 		suite_add(test_random, &(bool){ true }, sizeof(bool),
 			  "100 connections in the kernel and out of it, %d", i);

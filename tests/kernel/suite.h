@@ -23,7 +23,7 @@
 void suite_add(CMUnitTestFunction test, const void *state, size_t size, const char *name, ...)
 	__attribute__((format(printf, 4, 5)));
 
-/* Leaves out of a slice all tests added from now on but every step-th. */
+/* Leaves out of a slice (TLSFD_SLICE=1) all tests added from now on but one in step. */
 void suite_slice(unsigned step);
 
 /* Runs what was added; what main returns. */
