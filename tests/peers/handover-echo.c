@@ -10,7 +10,9 @@
  *
  *	port 12345                                        (a server)
  *	tx=kernel rx=kernel version=TLSv1.3 cipher=... resumed=0 alpn=- peer=-
- *	received=100 sent=100 end=close_notify            (truncated, reset, ...)
+ *	received=100 sent=100 rx_rekeys=0 tx_rekeys=0 alert=-1 end=close_notify
+ *
+ * end is close_notify, truncated, reset, or the name of an errno.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -19,6 +21,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <linux/tls.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <pthread.h>
@@ -34,8 +37,8 @@
 enum { TIME_LIMIT = 60 };
 
 static struct {
-	bool server, ktls, bare, echo, abrupt;
-	int port, version, connections;
+	bool server, ktls, bare, echo, abrupt, wrong;
+	int port, version, connections, rekey;
 	long long count; /* -1: until the peer ends */
 	const char *cipher, *alpn, *cert, *key, *ca, *send, *receive;
 } want = { .connections = 1, .count = -1 };
@@ -49,6 +52,8 @@ static _Noreturn void usage(void)
 	      "  --connections N    one after another; a client resumes the first's session\n"
 	      "  --bare             read(2) and write(2)\n"
 	      "  --send FILE  --receive FILE  --echo\n"
+	      "  --rekey N          a KeyUpdate of ours behind every N-th write, to be answered\n"
+	      "  --wrong            sends a record that no peer can take, behind all data\n"
 	      "  --count N          this end closes first, after it received N bytes\n"
 	      "  --abrupt           no close_notify, just FIN\n",
 	      stderr);
@@ -242,41 +247,87 @@ struct job {
 	struct tlsfd *conn;
 	long long received, sent;
 	int sink;
+	int writes;
+	/* --bare: */
+	pthread_mutex_t writing;
+	int over; /* what tlsfd_attend said for good, 1 before */
 };
 
-/* read(2); where it stops (a record that is no data, or the end) tlsfd_read says why. */
-static ssize_t read_some(struct tlsfd *conn, void *buf, size_t n)
+/* Deals with what stopped read(2). The answer to a KeyUpdate has to wait for a write that
+ * is under way; its writer then sees to it. */
+static int attend(struct job *job, ssize_t said)
 {
-	ssize_t got;
+	bool nobody_writes = pthread_mutex_trylock(&job->writing) == 0;
+	int more = tlsfd_attend(job->conn, nobody_writes ? TLSFD_RX | TLSFD_TX : TLSFD_RX, said);
 
-	if (!want.bare)
-		return tlsfd_read(conn, buf, n);
-	got = read(tlsfd_fd(conn), buf, n);
-	if (got == 0 || (got < 0 && errno == EIO))
-		return tlsfd_read(conn, buf, n);
-	return got < 0 ? -errno : got;
+	if (nobody_writes)
+		pthread_mutex_unlock(&job->writing);
+	return more == -EAGAIN ? 1 : more;
 }
 
-static ssize_t write_some(struct tlsfd *conn, const void *buf, size_t n)
+/* Behind a short read too: a KeyUpdate may have been met, and poll(2) doesn't tell. */
+static ssize_t read_bare(struct job *job, void *buf, size_t n)
+{
+	ssize_t got = 0;
+
+	while (got == 0 && job->over == 1) {
+		got = read(tlsfd_fd(job->conn), buf, n);
+		if (got < (ssize_t)n)
+			job->over = attend(job, got < 0 ? -errno : 0);
+		if (got < 0)
+			got = 0;
+	}
+	return got ? got : job->over;
+}
+
+static ssize_t read_some(struct job *job, void *buf, size_t n)
+{
+	return want.bare ? read_bare(job, buf, n) : tlsfd_read(job->conn, buf, n);
+}
+
+static ssize_t write_bare(struct job *job, const void *buf, size_t n)
 {
 	ssize_t done;
+	int error = 0;
 
-	if (!want.bare)
-		return tlsfd_write(conn, buf, n);
-	done = write(tlsfd_fd(conn), buf, n);
-	return done < 0 ? -errno : done;
+	pthread_mutex_lock(&job->writing);
+	done = write(tlsfd_fd(job->conn), buf, n);
+	if (done < 0)
+		error = -errno;
+	else
+		error = tlsfd_attend(job->conn, TLSFD_TX, 0);
+	pthread_mutex_unlock(&job->writing);
+	return error < 0 && error != -EAGAIN ? error : done;
+}
+
+static ssize_t write_some(struct job *job, const void *buf, size_t n)
+{
+	return want.bare ? write_bare(job, buf, n) : tlsfd_write(job->conn, buf, n);
+}
+
+static void rekey(struct job *job)
+{
+	int error;
+
+	pthread_mutex_lock(&job->writing);
+	error = tlsfd_rekey(job->conn, true);
+	pthread_mutex_unlock(&job->writing);
+	if (error < 0)
+		errx(1, "tlsfd_rekey: %s", strerror(-error));
 }
 
 static void write_all(struct job *job, const char *data, size_t n)
 {
 	while (n) {
-		ssize_t done = write_some(job->conn, data, n);
+		ssize_t done = write_some(job, data, n);
 
 		if (done < 0)
 			errx(1, "write: %s", strerror((int)-done));
 		data += done;
 		n -= (size_t)done;
 		job->sent += done;
+		if (want.rekey && ++job->writes % want.rekey == 0)
+			rekey(job);
 	}
 }
 
@@ -312,11 +363,32 @@ static ssize_t receive(struct job *job, long long limit)
 	ssize_t n = 1;
 
 	while (n > 0 && (limit < 0 || job->received < limit)) {
-		n = read_some(job->conn, buf, sizeof(buf));
+		n = read_some(job, buf, sizeof(buf));
 		if (n > 0)
 			take(job, buf, (size_t)n);
 	}
 	return n;
+}
+
+/* A handshake message of a type that there is not. */
+static void send_wrong(int fd)
+{
+	static const uint8_t message[] = { 99, 0, 0, 0 };
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(1)];
+	} control = { .align = { .cmsg_len = CMSG_LEN(1),
+				 .cmsg_level = SOL_TLS,
+				 .cmsg_type = TLS_SET_RECORD_TYPE } };
+	struct iovec iov = { (void *)message, sizeof(message) };
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = &control,
+			      .msg_controllen = sizeof(control) };
+
+	*CMSG_DATA(&control.align) = 22;
+	if (sendmsg(fd, &msg, 0) != sizeof(message))
+		err(1, "sendmsg");
 }
 
 static void close_writing(struct job *job)
@@ -355,9 +427,24 @@ static int open_sink(void)
 	return sink;
 }
 
+static void show_outcome(const struct job *job, ssize_t end)
+{
+	struct tlsfd_counters n;
+
+	if (tlsfd_counters(job->conn, &n) < 0)
+		errx(1, "tlsfd_counters failed");
+	printf("received=%lld sent=%lld rx_rekeys=%llu tx_rekeys=%llu alert=%d end=%s\n",
+	       job->received, job->sent, (unsigned long long)n.rx_rekeys,
+	       (unsigned long long)n.tx_rekeys, tlsfd_alert(job->conn), name_of(end));
+	fflush(stdout);
+}
+
 static void move_data(struct tlsfd *conn)
 {
-	struct job job = { .conn = conn, .sink = open_sink() };
+	struct job job = { .conn = conn,
+			   .sink = open_sink(),
+			   .writing = PTHREAD_MUTEX_INITIALIZER,
+			   .over = 1 };
 	pthread_t sender;
 	ssize_t end;
 
@@ -366,11 +453,13 @@ static void move_data(struct tlsfd *conn)
 	end = receive(&job, want.count);
 	if (want.send)
 		pthread_join(sender, NULL);
-	close_writing(&job);
+	if (want.wrong)
+		send_wrong(tlsfd_fd(conn));
+	else
+		close_writing(&job);
 	if (end > 0)
 		end = receive(&job, -1);
-	printf("received=%lld sent=%lld end=%s\n", job.received, job.sent, name_of(end));
-	fflush(stdout);
+	show_outcome(&job, end);
 	close(job.sink);
 }
 
@@ -411,7 +500,9 @@ enum {
 	RECEIVE,
 	ECHO_,
 	COUNT,
-	ABRUPT
+	ABRUPT,
+	REKEY,
+	WRONG
 };
 
 static const struct option options[] = {
@@ -431,6 +522,8 @@ static const struct option options[] = {
 	{ "echo", no_argument, NULL, ECHO_ },
 	{ "count", required_argument, NULL, COUNT },
 	{ "abrupt", no_argument, NULL, ABRUPT },
+	{ "rekey", required_argument, NULL, REKEY },
+	{ "wrong", no_argument, NULL, WRONG },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -493,6 +586,12 @@ static void option(int which, const char *value)
 		break;
 	case ABRUPT:
 		want.abrupt = true;
+		break;
+	case REKEY:
+		want.rekey = atoi(value);
+		break;
+	case WRONG:
+		want.wrong = true;
 		break;
 	default:
 		usage();
