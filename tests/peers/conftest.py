@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from peers import BUILD, ECHO, STAT, TRANSFER, Certificates, Program, missing, need
+from peers import BUILD, ECHO, STAT, TRANSFER, Certificates, Program, missing, need, set_high
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,9 +39,9 @@ def start():
 @pytest.fixture
 def server(start, certs):
     """The server under test; sets .port."""
-    def begin(*options):
-        program = start(ECHO, "--server", "--bare", "--cert", certs.server, "--key", certs.server_key,
-                        *options)
+    def begin(*options, bare=True):
+        program = start(ECHO, "--server", "--cert", certs.server, "--key", certs.server_key,
+                        *(["--bare"] if bare else []), *options)
         program.port = int(program.wait_for(r"^port (\d+)\n").group(1))
         return program
     return begin
@@ -65,7 +65,7 @@ class Files:
         """high: only bytes from 128 on, which no program takes for a command."""
         data = os.urandom(size)
         if high:
-            data = data.translate(bytes(byte | 128 for byte in range(256)))
+            data = set_high(data)
         return self.holding(data, name)
 
     def holding(self, data, name):

@@ -21,6 +21,8 @@ ECHO = os.path.join(BUILD, "tests/peers/handover-echo")
 TRANSFER = os.path.join(BUILD, "demo/transfer")
 LIMIT = 30  # seconds that any one thing may take
 STAT = "/proc/net/tls_stat"
+ERRORS = "TlsDecryptError", "TlsTxRekeyError", "TlsRxRekeyError"
+KERNEL_CHANGES_KEYS = os.path.exists(STAT) and "TlsTxRekeyOk" in open(STAT, encoding="ascii").read()
 
 
 def missing(what):
@@ -85,6 +87,13 @@ class Program:
             pytest.fail("no %s; %s" % (pattern, self.said()))
         return found
 
+    def wait_for_bytes(self, wanted):
+        """Until wanted(stdout)."""
+        with self.changed:
+            found = self.changed.wait_for(lambda: wanted(self.out) or not self.open, LIMIT)
+        if not found or not wanted(self.out):
+            pytest.fail("of its bytes %d came; %s" % (len(self.out), self.said()))
+
     def finish(self, status=0):
         """Waits for the end, checks the exit status; returns stdout."""
         with self.changed:
@@ -120,6 +129,15 @@ def listening_port(process):
             if field[3] == "0A" and field[9] in inodes:
                 return int(field[1].split(":")[1], 16)
     pytest.fail("process %d listens on no IPv4 port" % process.pid)
+
+
+def set_high(data):
+    return data.translate(bytes(byte | 128 for byte in range(256)))
+
+
+def only_high(text):
+    """Of what a program prints the bytes that came over the connection."""
+    return bytes(text).translate(None, bytes(range(128)))
 
 
 class Certificates:
@@ -164,20 +182,35 @@ def counters():
     return {
         "tx": stat["TlsTxSw"] + stat["TlsTxDevice"],
         "rx": stat["TlsRxSw"] + stat["TlsRxDevice"],
-        "errors": stat["TlsDecryptError"],
+        "errors": sum(stat.get(name, 0) for name in ERRORS),
+        "tx_rekeys": stat.get("TlsTxRekeyOk", 0),
+        "rx_rekeys": stat.get("TlsRxRekeyOk", 0),
+        "received": stat.get("TlsRxRekeyReceived", 0),
     }
+
+
+class Made:
+    """What the kernel is to have made; a test that changes keys says so."""
+
+    def __init__(self):
+        self.rx_rekeys = self.tx_rekeys = 0
 
 
 @contextlib.contextmanager
 def kernel_makes(connections):
-    """The kernel took both directions of so many connections meanwhile, and could open
-    every record. A process may have asked it once, on a pair of its own, to change a TX key."""
+    """The kernel took both directions of so many connections meanwhile, changed no keys but
+    those that it should, and could open every record. A process may have asked it once, on
+    a pair of its own, to change a TX key."""
+    made = Made()
     before = counters()
-    yield
+    yield made
     after = counters()
     grown = {name: after[name] - before[name] for name in after}
-    assert grown["tx"] - connections in (0, 1)
-    assert grown == {"tx": grown["tx"], "rx": connections, "errors": 0}
+    asked = grown["tx"] - connections
+    assert asked in (0, 1)
+    assert grown == {"tx": connections + asked, "rx": connections, "errors": 0,
+                     "tx_rekeys": made.tx_rekeys + (asked if KERNEL_CHANGES_KEYS else 0),
+                     "rx_rekeys": made.rx_rekeys, "received": made.rx_rekeys}
 
 
 class Said:
@@ -195,7 +228,7 @@ def report(program):
 
 
 def outcome(output):
-    """The last line: received, sent, end."""
+    """The last line: received, sent, rx_rekeys, tx_rekeys, alert, end."""
     lines = [line for line in output.decode().splitlines() if line.startswith("received=")]
     assert lines, "no outcome in:\n" + output.decode()
     return Said(lines[-1])
@@ -283,4 +316,6 @@ every_usual_amount = pytest.mark.parametrize("cipher,size", [a for a in AMOUNTS 
                                              ids=[i for i in AMOUNT_IDS if "CCM" not in i])
 every_small_amount = pytest.mark.parametrize("cipher,size", [a for a in AMOUNTS if a[1] != BIG],
                                              ids=[i for i in AMOUNT_IDS if not i.endswith(str(BIG))])
+TLS13 = [c for c in CIPHERS if c.version == "1.3"]
+every_tls13 = pytest.mark.parametrize("cipher", TLS13, ids=repr)
 each_version = pytest.mark.parametrize("cipher", BOTH_VERSIONS, ids=repr)

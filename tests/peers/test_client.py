@@ -6,19 +6,14 @@ import subprocess
 import threading
 
 from peers import (AES12, BIG, LIMIT, each_version, every_amount, every_usual_amount, exchange, kernel_makes,
-                   listening_port, need, outcome, python_context, report)
+                   listening_port, need, only_high, outcome, python_context, report)
 
 
 # ---- openssl s_server ----
 
-def high(text):
-    """Of what s_server prints the bytes that came over the connection."""
-    return text.translate(None, bytes(range(128)))
-
-
-def s_server(start, certs, *options):
+def s_server(start, certs, *options, stdin=subprocess.PIPE):
     program = start("openssl", "s_server", "-accept", "127.0.0.1:0", "-naccept", "1",
-                    "-cert", certs.server, "-key", certs.server_key, *options, stdin=subprocess.PIPE)
+                    "-cert", certs.server, "-key", certs.server_key, *options, stdin=stdin)
     program.port = int(program.wait_for(r"^ACCEPT 127\.0\.0\.1:(\d+)\n").group(1))
     return program
 
@@ -46,7 +41,7 @@ def test_s_server_both_ways(start, client, certs, files, cipher, size):
     writer.join(LIMIT)
     assert (done.received, done.sent, done.end) == (str(size), str(size), "close_notify")
     files.same(theirs, files.path("received"))
-    files.same(mine, files.holding(high(output), "got"))
+    files.same(mine, files.holding(only_high(output), "got"))
     assert b"DONE\n" in output  # s_server saw a clean end
 
 
@@ -161,7 +156,7 @@ def test_openssl_moves_what_it_can(start, client, certs, files, cipher):
         ours = client(peer.port, *cipher.ours, "--ktls", "--send", data, "--count", "0")
         report(ours)
         ours.finish()
-        files.same(data, files.holding(high(peer.finish()), "got"))
+        files.same(data, files.holding(only_high(peer.finish()), "got"))
 
 
 @each_version
@@ -211,5 +206,5 @@ def test_session_of_a_connection_handed_over_is_resumed(start, client, certs, fi
         assert ours.wait_for(r"^tx=kernel rx=kernel .*resumed=1")
         ours.finish()
         output = peer.finish()
-    assert high(output) == (open(data, "rb").read()) * 2
+    assert only_high(output) == (open(data, "rb").read()) * 2
     assert b"Reused session-id" in output

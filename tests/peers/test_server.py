@@ -11,10 +11,10 @@ from peers import (BIG, LIMIT, TRANSFER, each_version, every_amount, every_small
 LOCAL = "127.0.0.1:%d"
 
 
-def s_client(start, certs, port, *options, **where):
+def s_client(start, certs, port, *options, commands=False, **where):
     return start("openssl", "s_client", "-connect", LOCAL % port, "-servername", "localhost",
                  "-verify_hostname", "localhost", "-CAfile", certs.root, "-verify_return_error",
-                 "-nocommands", "-quiet", *options, **where)
+                 "-quiet", "-no_ign_eof" if commands else "-nocommands", *options, **where)
 
 
 def gnutls_cli(start, certs, files, port, cipher, *options, **where):
