@@ -50,8 +50,8 @@ def server(start, certs):
 @pytest.fixture
 def client(start, certs):
     """The client under test."""
-    def begin(port, *options):
-        return start(ECHO, "--client", str(port), "--ca", certs.root, *options)
+    def begin(port, *options, bare=False):
+        return start(ECHO, "--client", str(port), "--ca", certs.root, *(["--bare"] if bare else []), *options)
     return begin
 
 

@@ -37,7 +37,7 @@
 enum { TIME_LIMIT = 60 };
 
 static struct {
-	bool server, ktls, bare, echo, abrupt, wrong;
+	bool server, ktls, bare, echo, echo_late, abrupt, wrong;
 	int port, version, connections, rekey;
 	long long count; /* -1: until the peer ends */
 	const char *cipher, *alpn, *cert, *key, *ca, *send, *receive;
@@ -52,6 +52,7 @@ static _Noreturn void usage(void)
 	      "  --connections N    one after another; a client resumes the first's session\n"
 	      "  --bare             read(2) and write(2)\n"
 	      "  --send FILE  --receive FILE  --echo\n"
+	      "  --echo-late        the received file, behind the peer's end\n"
 	      "  --rekey N          a KeyUpdate of ours behind every N-th write, to be answered\n"
 	      "  --wrong            sends a record that no peer can take, behind all data\n"
 	      "  --count N          this end closes first, after it received N bytes\n"
@@ -331,18 +332,22 @@ static void write_all(struct job *job, const char *data, size_t n)
 	}
 }
 
-static void *send_file(void *arg)
+static void send_file(struct job *job, const char *path)
 {
-	struct job *job = arg;
 	char buf[60000];
 	ssize_t n;
-	int file = open(want.send, O_RDONLY | O_CLOEXEC);
+	int file = open(path, O_RDONLY | O_CLOEXEC);
 
 	if (file < 0)
-		err(1, "%s", want.send);
+		err(1, "%s", path);
 	while ((n = read(file, buf, sizeof(buf))) > 0)
 		write_all(job, buf, (size_t)n);
 	close(file);
+}
+
+static void *send_wanted(void *job)
+{
+	send_file(job, want.send);
 	return NULL;
 }
 
@@ -448,11 +453,13 @@ static void move_data(struct tlsfd *conn)
 	pthread_t sender;
 	ssize_t end;
 
-	if (want.send && pthread_create(&sender, NULL, send_file, &job))
+	if (want.send && pthread_create(&sender, NULL, send_wanted, &job))
 		errx(1, "pthread_create failed");
 	end = receive(&job, want.count);
 	if (want.send)
 		pthread_join(sender, NULL);
+	if (want.echo_late)
+		send_file(&job, want.receive);
 	if (want.wrong)
 		send_wrong(tlsfd_fd(conn));
 	else
@@ -499,6 +506,7 @@ enum {
 	SEND,
 	RECEIVE,
 	ECHO_,
+	ECHO_LATE,
 	COUNT,
 	ABRUPT,
 	REKEY,
@@ -520,6 +528,7 @@ static const struct option options[] = {
 	{ "send", required_argument, NULL, SEND },
 	{ "receive", required_argument, NULL, RECEIVE },
 	{ "echo", no_argument, NULL, ECHO_ },
+	{ "echo-late", no_argument, NULL, ECHO_LATE },
 	{ "count", required_argument, NULL, COUNT },
 	{ "abrupt", no_argument, NULL, ABRUPT },
 	{ "rekey", required_argument, NULL, REKEY },
@@ -580,6 +589,9 @@ static void option(int which, const char *value)
 		break;
 	case ECHO_:
 		want.echo = true;
+		break;
+	case ECHO_LATE:
+		want.echo_late = true;
 		break;
 	case COUNT:
 		want.count = atoll(value);

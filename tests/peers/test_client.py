@@ -47,10 +47,10 @@ def test_s_server_both_ways(start, client, certs, files, cipher, size):
 
 # ---- gnutls-serv ----
 
-def gnutls_serv(start, certs, cipher, *options):
+def gnutls_serv(start, certs, cipher, *options, client_cert="--disable-client-cert"):
     need("gnutls-serv")
     program = start("gnutls-serv", "-p", "0", "--x509certfile", certs.server, "--x509keyfile",
-                    certs.server_key, "--priority", cipher.priority, "--disable-client-cert", *options)
+                    certs.server_key, "--priority", cipher.priority, client_cert, *options)
     program.wait_for(r"listening on IPv4 .*done\n")
     program.port = listening_port(program.process)
     return program

@@ -8,8 +8,9 @@ import subprocess
 
 import pytest
 
-from peers import each_version, exchange, outcome, report
-from test_client import PythonServer
+from peers import (AES13, LIMIT, both_readings, each_version, exchange, kernel_makes, only_high, outcome,
+                   report)
+from test_client import PythonServer, gnutls_serv, s_server
 from test_server import gnutls_cli, python_client, s_client
 
 DATA = bytes(range(256)) * 100
@@ -50,7 +51,7 @@ def test_client_ends(server, certs, files, cipher, leave, end):
 
 
 @each_version
-@pytest.mark.parametrize("bare", [[], ["--bare"]], ids=["conn", "bare"])
+@both_readings
 @ends
 def test_server_ends(client, certs, files, cipher, leave, end, bare):
     def talk(peer):
@@ -60,7 +61,7 @@ def test_server_ends(client, certs, files, cipher, leave, end, bare):
             socket.socket.recv(peer, 1)  # until our end has answered
 
     peer = PythonServer(certs, cipher, talk)
-    ours = client(peer.port, *cipher.ours, *bare, "--receive", files.path("received"))
+    ours = client(peer.port, *cipher.ours, "--receive", files.path("received"), bare=bare)
     report(ours)
     done = outcome(ours.finish())
     peer.finish()
@@ -78,16 +79,159 @@ def test_our_close_notify(server, certs, cipher):
     assert outcome(ours.finish()).end == "close_notify"
 
 
-@each_version
-def test_peer_goes_on_after_our_close_notify(server, certs, files, cipher):
-    """One direction closed, the other still carries data (RFC 8446 section 6.1)."""
-    ours = server("--count", "0", "--receive", files.path("received"))
-    with python_client(certs, ours.port, cipher) as peer:
-        assert exchange(peer) == b""
-        peer.sendall(DATA)
+# ---- one direction closed, the other still carries data (RFC 8446 section 6.1) ----
+
+def close_half(peer):
+    """close_notify, and reading goes on: unwrap() finds nothing yet, or already data."""
+    peer.setblocking(False)
+    with pytest.raises(ssl.SSLError) as met:
         peer.unwrap()
-    assert outcome(ours.finish()).end == "close_notify"
+    assert met.type is ssl.SSLWantReadError or met.value.reason == "APPLICATION_DATA_AFTER_CLOSE_NOTIFY"
+    peer.settimeout(LIMIT)
+
+
+def go_on(peer):
+    assert exchange(peer) == b""  # our close_notify
+    peer.sendall(DATA)
+    peer.unwrap()
+
+
+def leave_first(peer):
+    peer.sendall(DATA)
+    close_half(peer)
+    return exchange(peer)
+
+
+
+@each_version
+@both_readings
+def test_client_goes_on_after_our_close_notify(server, certs, files, cipher, bare):
+    with kernel_makes(1):
+        ours = server("--count", "0", "--receive", files.path("received"), bare=bare)
+        with python_client(certs, ours.port, cipher) as peer:
+            go_on(peer)
+        assert outcome(ours.finish()).end == "close_notify"
     files.same(files.holding(DATA, "sent"), files.path("received"))
+
+
+@each_version
+@both_readings
+def test_server_goes_on_after_our_close_notify(client, certs, files, cipher, bare):
+    with kernel_makes(1):
+        peer = PythonServer(certs, cipher, go_on)
+        ours = client(peer.port, *cipher.ours, "--count", "0", "--receive", files.path("received"), bare=bare)
+        assert outcome(ours.finish()).end == "close_notify"
+        peer.finish()
+    files.same(files.holding(DATA, "sent"), files.path("received"))
+
+
+@each_version
+@both_readings
+def test_we_go_on_after_the_clients_close_notify(server, certs, files, cipher, bare):
+    with kernel_makes(1):
+        ours = server("--echo-late", "--receive", files.path("received"), bare=bare)
+        with python_client(certs, ours.port, cipher) as peer:
+            got = leave_first(peer)
+        done = outcome(ours.finish())
+    assert (done.end, done.sent) == ("close_notify", str(len(DATA)))
+    assert got == DATA
+
+
+@each_version
+@both_readings
+def test_we_go_on_after_the_servers_close_notify(client, certs, files, cipher, bare):
+    with kernel_makes(1):
+        peer = PythonServer(certs, cipher, leave_first)
+        ours = client(peer.port, *cipher.ours, "--echo-late", "--receive", files.path("received"), bare=bare)
+        done = outcome(ours.finish())
+        assert peer.finish() == DATA
+    assert (done.end, done.sent) == ("close_notify", str(len(DATA)))
+
+
+@each_version
+def test_we_go_on_after_gnutls_cli_said_close_notify(start, server, certs, files, cipher):
+    """At the end of its input it closes its half."""
+    data = files.holding(b"line\n" * 1000, "data")
+    ours = server("--echo-late", "--receive", files.path("received"))
+    peer = gnutls_cli(start, certs, files, ours.port, cipher, stdin=data, stdout=files.path("out"))
+    peer.finish()
+    assert outcome(ours.finish()).end == "close_notify"
+    files.same(data, files.path("received"))
+    files.same(data, files.path("out"))
+
+
+# ---- fatal alerts ----
+
+def check_alert(ours, number):
+    done = outcome(ours.finish())
+    assert (done.end, done.alert) == ("EPROTO", str(number))
+
+
+UNEXPECTED_MESSAGE, UNKNOWN_CA, ACCESS_DENIED = 10, 48, 49
+
+
+@both_readings
+def test_s_server_refuses_our_certificate(start, client, certs, bare):
+    """In TLS 1.3 it learns of it when our handshake is over. It trusts nobody."""
+    with kernel_makes(1):
+        peer = s_server(start, certs, *AES13.flags, "-Verify", "1", "-verify_return_error",
+                        "-CAfile", certs.server)
+        ours = client(peer.port, *AES13.ours, "--cert", certs.client, "--key", certs.client_key, bare=bare)
+        report(ours)
+        check_alert(ours, UNKNOWN_CA)
+
+
+@both_readings
+def test_gnutls_serv_refuses_our_certificate(start, client, certs, bare):
+    with kernel_makes(1):
+        peer = gnutls_serv(start, certs, AES13, "--verify-client-cert", "--x509cafile", certs.server,
+                           client_cert="--require-client-cert")
+        ours = client(peer.port, *AES13.ours, "--cert", certs.client, "--key", certs.client_key, bare=bare)
+        report(ours)
+        check_alert(ours, ACCESS_DENIED)
+
+
+@each_version
+@both_readings
+def test_s_client_says_what_it_cannot_take(start, server, certs, cipher, bare):
+    with kernel_makes(1):
+        ours = server("--wrong", "--count", "0", bare=bare)
+        peer = s_client(start, certs, ours.port, *cipher.flags)
+        check_alert(ours, UNEXPECTED_MESSAGE)
+        peer.finish(status=1)
+
+
+@each_version
+@both_readings
+def test_s_server_says_what_it_cannot_take(start, client, certs, files, cipher, bare):
+    """What was sent before is there."""
+    data = files.random(50_000, high=True)
+    with kernel_makes(1):
+        peer = s_server(start, certs, *cipher.flags)
+        ours = client(peer.port, *cipher.ours, "--send", data, "--wrong", "--count", "0", bare=bare)
+        check_alert(ours, UNEXPECTED_MESSAGE)
+        files.same(data, files.holding(only_high(peer.finish()), "got"))
+
+
+@each_version
+@both_readings
+def test_gnutls_cli_leaves_without_a_word(start, server, certs, files, cipher, bare):
+    """It sends no alert for what it can't take."""
+    with kernel_makes(1):
+        ours = server("--wrong", "--count", "0", bare=bare)
+        peer = gnutls_cli(start, certs, files, ours.port, cipher, stdin=subprocess.PIPE)
+        done = outcome(ours.finish())
+        peer.finish(status=1)
+    assert (done.end, done.alert) == ("truncated", "-1")
+
+
+@each_version
+@both_readings
+def test_gnutls_serv_says_what_it_cannot_take(start, client, certs, cipher, bare):
+    with kernel_makes(1):
+        peer = gnutls_serv(start, certs, cipher, "--echo")
+        ours = client(peer.port, *cipher.ours, "--wrong", "--count", "0", bare=bare)
+        check_alert(ours, UNEXPECTED_MESSAGE)
 
 
 # ---- the other ends see that ours left without close_notify ----

@@ -7,15 +7,14 @@ from functools import partial
 
 import pytest
 
-from peers import (AES13, KERNEL_CHANGES_KEYS, LIMIT, every_tls13, kernel_makes, only_high, outcome, report,
-                   set_high)
+from peers import (AES13, KERNEL_CHANGES_KEYS, LIMIT, both_readings, every_tls13, kernel_makes, only_high,
+                   outcome, report, set_high)
 from test_client import gnutls_serv, s_server
 from test_server import gnutls_cli, s_client
 
 BLOCK, BLOCKS = 50_000, 5
 can = pytest.mark.skipif(not KERNEL_CHANGES_KEYS, reason="this kernel can't change keys")
 can_not = pytest.mark.skipif(KERNEL_CHANGES_KEYS, reason="this kernel can change keys")
-both_readings = pytest.mark.parametrize("bare", [False, True], ids=["conn", "bare"])
 # ours too: behind each of our writes, and the peer is asked to do the same
 who_changes = pytest.mark.parametrize("ours_too", [[], ["--rekey", "1"]], ids=["theirs", "both"])
 
@@ -94,7 +93,7 @@ def test_s_server(start, client, certs, cipher, bare, ours_too):
     with kernel_makes(1) as kernel:
         peer = Peer(partial(s_server, start, certs, *cipher.flags))
         ours = client(peer.program.port, *cipher.ours, "--echo", "--count", str(BLOCKS * BLOCK), *ours_too,
-                      *(["--bare"] if bare else []))
+                      bare=bare)
         report(ours)
         peer.talk(COMMANDS)
         check(kernel, outcome(ours.finish()), ours_too, 4, 2)
@@ -133,7 +132,7 @@ def test_gnutls_serv(start, client, certs, files, cipher, bare):
     with kernel_makes(1) as kernel:
         peer = gnutls_serv(start, certs, cipher, "--echo")
         ours = client(peer.port, *cipher.ours, "--send", data, "--receive", files.path("received"), "--count", "300000",
-                      "--rekey", "1", *(["--bare"] if bare else []))
+                      "--rekey", "1", bare=bare)
         report(ours)
         check(kernel, outcome(ours.finish()), True, 0, 0)
         assert kernel.tx_rekeys == 5
@@ -171,8 +170,7 @@ def test_clear_end_for_s_client(start, server, certs, files, bare, command):
 def test_clear_end_for_s_server(start, client, certs, files, bare, command):
     with kernel_makes(1):
         peer = Peer(partial(s_server, start, certs, *AES13.flags))
-        ours = client(peer.program.port, "--echo", "--receive", files.path("received"),
-                      *(["--bare"] if bare else []))
+        ours = client(peer.program.port, "--echo", "--receive", files.path("received"), bare=bare)
         report(ours)
         peer.block()
         peer.say(command)
