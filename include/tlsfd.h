@@ -105,8 +105,9 @@ TLSFD_CHECKED int tlsfd_finish(struct tlsfd *c, int timeout_ms);
  * For code that uses the bare fd with read, write, splice, io_uring. said: what the fd said,
  * 0 or the negative errno. TLSFD_RX: deals with what is there and returns 1: go on reading;
  * 0: end of file (close_notify); -EAGAIN: nothing there; or an error as tlsfd_read.
- * TLSFD_TX says that nobody is writing: what is owed to the peer goes out, new keys near
- * the limit too: 1, -EAGAIN: no room yet; or an error as tlsfd_write. Both: as TLSFD_RX.
+ * TLSFD_TX says that nobody is writing: what is owed to the peer goes out (in user space
+ * what a write left, too), new keys near the limit: 1; -EAGAIN: no room yet; or an error as
+ * tlsfd_write. Both: as TLSFD_RX.
  * -EXDEV: RX is not in the kernel. Never waits.
  */
 TLSFD_CHECKED int tlsfd_attend(struct tlsfd *c, unsigned directions, ssize_t said);

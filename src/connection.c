@@ -98,14 +98,16 @@ bool tlsfd_kernel(const struct tlsfd *c, enum tlsfd_direction dir)
 short tlsfd_wants(const struct tlsfd *c, enum tlsfd_direction dir)
 {
 	enum way way = way_of(dir);
+	short owes;
 
 	if (c->wants)
 		return c->wants;
-	if (!c->kernel[way] && c->user)
-		return userspace_wants(c, way);
 	if (way == TX)
 		return POLLOUT;
-	return gate_is_owing(&c->gate) ? POLLIN | POLLOUT : POLLIN;
+	owes = gate_is_owing(&c->gate) ? POLLOUT : 0;
+	if (!c->kernel[RX] && c->user)
+		return userspace_wants(c) | owes;
+	return POLLIN | owes;
 }
 
 /* ---- ends ---- */

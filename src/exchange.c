@@ -201,6 +201,7 @@ ssize_t userspace_read(struct tlsfd *c, const struct iovec *iov, int count, int 
 			return got;
 		if (e.err != -EAGAIN)
 			return finish_read(c, &e);
+		owed_settle(c, c->reader_pays);
 		if (userspace_wait(c, RX, events, flags))
 			return -EAGAIN;
 	} while (true);

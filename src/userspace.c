@@ -247,18 +247,15 @@ int userspace_wait(const struct tlsfd *c, enum way way, short events, int flags)
 	return n > 0 ? 0 : -EAGAIN;
 }
 
-short userspace_wants(const struct tlsfd *c, enum way way)
+short userspace_wants(const struct tlsfd *c)
 {
 	struct userspace *u = c->user;
-	short events = POLLOUT;
+	short events;
 
-	if (way == TX)
-		return events;
 	pthread_mutex_lock(&u->lock);
-	if (outbox_is_empty(&u->out))
-		events = 0;
+	events = outbox_is_empty(&u->out) ? POLLIN : POLLIN | POLLOUT;
 	pthread_mutex_unlock(&u->lock);
-	return events | POLLIN;
+	return events;
 }
 
 void userspace_count(const struct tlsfd *c, enum way way, uint64_t *records)

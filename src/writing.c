@@ -268,11 +268,15 @@ int writing_attend(struct tlsfd *c)
 {
 	int err;
 
+	if (!c->kernel[TX] && !c->user)
+		return -ENOTCONN;
 	if (!gate_try(&c->gate))
 		return -EAGAIN;
 	err = before_data(c, MSG_DONTWAIT);
 	if (err)
 		return (int)leave(c, err);
-	err = rekey_check(c);
+	err = c->kernel[TX] ? 0 : userspace_flush(c);
+	if (!err)
+		err = rekey_check(c);
 	return (int)(err ? finish(c, err) : leave(c, 1));
 }

@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "link.h"
 #include "place.h"
 #include "suite.h"
 
@@ -383,6 +384,34 @@ static void test_attend_reset(void **state)
 	place_close(&t);
 }
 
+/* In user space a record can be taken and not have gone out. */
+static void test_attend_rest(void **state)
+{
+	static uint8_t data[16384], got[RAW_RECORD_MAX];
+	size_t taken = 0;
+	struct tested t;
+	uint8_t type;
+	ssize_t n;
+
+	begin(&t, state);
+	setsockopt(t.fd, SOL_SOCKET, SO_SNDBUF, &(int){ 4096 }, sizeof(int));
+	while ((n = tlsfd_write(t.c, data, sizeof(data))) > 0)
+		taken += (size_t)n;
+	assert_int_equal(n, -EAGAIN);
+	if (!tlsfd_kernel(t.c, TLSFD_TX)) {
+		assert_int_equal(tlsfd_attend(t.c, TLSFD_TX, 0), -EAGAIN);
+		for (; taken > sizeof(data); taken -= (size_t)n) {
+			n = raw_receive(&t.peer, &type, got);
+			assert_true(n > 0);
+		}
+		while ((n = tlsfd_attend(t.c, TLSFD_TX, 0)) == -EAGAIN)
+			wait_for(t.fd, POLLOUT);
+		assert_int_equal(n, 1);
+		expect_record(&t, 23, data, sizeof(data));
+	}
+	place_close(&t);
+}
+
 static void test_release(void **state)
 {
 	struct tested t;
@@ -679,6 +708,7 @@ int main(int argc, char **argv)
 		{ test_attend_truncated, "attend: truncated" },
 		{ test_attend_header, "attend: bad header" },
 		{ test_attend_reset, "attend: reset" },
+		{ test_attend_rest, "attend: the rest of a record" },
 		{ test_release, "release" },
 		{ test_vectors, "vectors" },
 		{ test_sendfile, "sendfile" },
