@@ -12,17 +12,25 @@ enum exit_status {
 	EXIT_NO = 1,     /* the answer is no */
 	EXIT_USAGE = 2,  /* the command line is wrong */
 	EXIT_BROKEN = 3, /* the answer could not be written */
+	EXIT_CONFIG = 4, /* a certificate, key, or other file is no good */
+	EXIT_LISTEN = 5, /* an address can't be listened on */
+	EXIT_KERNEL = 6, /* kernel TLS is required, and can't be had */
+	EXIT_FAILED = 7, /* no memory, or a system call failed */
 };
+
+struct setting;
 
 struct verb {
 	const char *name;
 	int (*run)(int argc, char **argv);
 	const char *about;   /* one line */
 	const char *usage;   /* what follows "tlsfd NAME" */
-	const char *options; /* a line for each */
+	const char *options; /* a line for each, or NULL and */
+	const struct setting *settings;
 };
 
 int doctor(int argc, char **argv);
+int serve(int argc, char **argv);
 
 /* Prints the help of a verb to stdout. Returns an exit status. */
 int verb_help(const char *name);

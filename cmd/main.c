@@ -5,11 +5,14 @@
 #include <tlsfd.h>
 
 #include "cmd.h"
+#include "service.h"
 
 static const struct verb verbs[] = {
 	{ "doctor", doctor, "what this machine can do with kernel TLS, and why not", "[--json]",
 	  "  -j, --json   one JSON object instead of the table\n"
-	  "  -h, --help   this text\n" },
+	  "  -h, --help   this text\n", NULL },
+	{ "serve", serve, "TLS in front of plain TCP services",
+	  "--listen ADDR --forward TARGET --cert FILE [OPTION]...", NULL, service_settings },
 };
 static const size_t n_verbs = sizeof(verbs) / sizeof(verbs[0]);
 
@@ -41,7 +44,10 @@ int verb_help(const char *name)
 
 	if (!verb)
 		return unknown_verb(name);
-	printf("usage: tlsfd %s %s\n%s\n\n%s", verb->name, verb->usage, verb->about, verb->options);
+	printf("usage: tlsfd %s %s\n%s\n\n%s", verb->name, verb->usage, verb->about,
+	       verb->options ? verb->options : "");
+	if (verb->settings)
+		settings_help(verb->settings);
 	return finish_output(EXIT_OK);
 }
 

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: MIT */
+#include "backend.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "logfmt.h"
+
+enum {
+	CONNECT_MS = 5000,
+	DOWN_MS = 5000, /* before it is tried again */
+};
+
+/* ---- targets ---- */
+
+static int add(struct backends *b, const char *text, const void *address, socklen_t size)
+{
+	struct backend *at = reallocarray(b->at, b->count + 1, sizeof(*at));
+
+	if (!at)
+		return -ENOMEM;
+	b->at = at;
+	at += b->count;
+	*at = (struct backend){ .text = strdup(text), .size = size };
+	if (!at->text)
+		return -ENOMEM;
+	memcpy(&at->address, address, size);
+	b->count++;
+	return 0;
+}
+
+static int add_unix(struct backends *b, const char *text, const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+	if (!*path || strlen(path) >= sizeof(address.sun_path))
+		return -EINVAL;
+	memcpy(address.sun_path, path, strlen(path));
+	return add(b, text, &address, sizeof(address));
+}
+
+/* Cuts "HOST:PORT" and "[HOST]:PORT". */
+static bool cut(char *text, char **host, char **port)
+{
+	size_t n;
+
+	*port = strrchr(text, ':');
+	if (!*port || *port == text || !(*port)[1])
+		return false;
+	*(*port)++ = '\0';
+	*host = text;
+	n = strlen(text);
+	if (*text == '[' && text[n - 1] == ']') {
+		text[n - 1] = '\0';
+		*host = text + 1;
+	}
+	return **host;
+}
+
+static int add_found(struct backends *b, const char *text, const struct addrinfo *found)
+{
+	int err = 0;
+
+	for (; found && !err; found = found->ai_next)
+		err = add(b, text, found->ai_addr, found->ai_addrlen);
+	return err;
+}
+
+static int add_name(struct backends *b, const char *text, const char **why)
+{
+	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
+	struct addrinfo *found;
+	char copy[512], *host, *port;
+	int err;
+
+	*why = "HOST:PORT or unix:PATH is wanted";
+	if (snprintf(copy, sizeof(copy), "%s", text) >= (int)sizeof(copy) ||
+	    !cut(copy, &host, &port))
+		return -EINVAL;
+	err = getaddrinfo(host, port, &hints, &found);
+	if (err) {
+		*why = err == EAI_SYSTEM ? strerror(errno) : gai_strerror(err);
+		return -ENOENT;
+	}
+	err = add_found(b, text, found);
+	freeaddrinfo(found);
+	*why = "memory is short";
+	return err;
+}
+
+int backends_open(struct backends *b, const struct texts *targets, char *error, size_t size)
+{
+	int err = 0;
+
+	*b = (struct backends){ 0 };
+	for (size_t i = 0; i < targets->count && !err; i++) {
+		const char *text = targets->at[i], *why = "unix:PATH is wanted";
+
+		err = !strncmp(text, "unix:", 5) ? add_unix(b, text, text + 5) :
+						   add_name(b, text, &why);
+		if (err)
+			snprintf(error, size, "forward %s: %s", text, why);
+	}
+	if (err)
+		backends_close(b);
+	return err;
+}
+
+void backends_close(struct backends *b)
+{
+	while (b->count)
+		free(b->at[--b->count].text);
+	free(b->at);
+	b->at = NULL;
+}
+
+/* ---- health: what connections tell ---- */
+
+static void log_state(const struct backend *backend, const char *state, const char *error)
+{
+	struct logline line;
+
+	log_begin(&line, "backend");
+	log_text(&line, "target", backend->text);
+	log_text(&line, "state", state);
+	if (error)
+		log_text(&line, "error", error);
+	log_end(&line);
+}
+
+static void is_down(struct backend *backend, uint64_t now_ms, int err)
+{
+	if (!backend->down_until_ms)
+		log_state(backend, "down", strerror(-err));
+	backend->down_until_ms = now_ms + DOWN_MS;
+}
+
+static void is_up(struct backend *backend)
+{
+	if (backend->down_until_ms)
+		log_state(backend, "up", NULL);
+	backend->down_until_ms = 0;
+}
+
+/* The next one in turn that is up, or, if none is, the next one. */
+static size_t choose(struct backends *b, uint64_t now_ms)
+{
+	size_t chosen = b->next;
+
+	for (size_t i = 0; i < b->count; i++) {
+		size_t index = (b->next + i) % b->count;
+
+		if (b->at[index].down_until_ms <= now_ms) {
+			chosen = index;
+			break;
+		}
+	}
+	b->next = chosen + 1 < b->count ? chosen + 1 : 0;
+	return chosen;
+}
+
+/* ---- attempts ---- */
+
+static void try_next(struct attempt *a);
+
+static int forget_socket(struct attempt *a)
+{
+	int fd = a->source.fd;
+
+	if (fd >= 0)
+		loop_remove(a->loop, &a->source);
+	loop_cancel(a->loop, &a->limit);
+	a->source.fd = -1;
+	return fd;
+}
+
+static void failed(struct attempt *a, int err)
+{
+	is_down(&a->backends->at[a->index], a->loop->now_ms, err);
+	if (++a->tries < a->backends->count)
+		try_next(a);
+	else
+		a->done(a, err);
+}
+
+static void connected(struct source *source, uint32_t events)
+{
+	struct attempt *a = owner_of(source, struct attempt, source);
+	int err = 0, fd = forget_socket(a);
+	socklen_t len = sizeof(err);
+
+	(void)events;
+	getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len);
+	if (err) {
+		close(fd);
+		failed(a, -err);
+	} else {
+		is_up(&a->backends->at[a->index]);
+		a->done(a, fd);
+	}
+}
+
+static void too_late(struct timer *timer)
+{
+	struct attempt *a = owner_of(timer, struct attempt, limit);
+
+	close(forget_socket(a));
+	failed(a, -ETIMEDOUT);
+}
+
+/* 0: connected or on the way. A Unix socket whose queue is full says EAGAIN. */
+static int begin(struct attempt *a, const struct backend *backend)
+{
+	int err;
+
+	a->source.fd =
+		socket(backend->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (a->source.fd < 0)
+		return -errno;
+	if (connect(a->source.fd, (const struct sockaddr *)&backend->address, backend->size) < 0 &&
+	    errno != EINPROGRESS)
+		err = -errno;
+	else
+		err = loop_add(a->loop, &a->source, EPOLLOUT);
+	if (!err)
+		return loop_at(a->loop, &a->limit, a->loop->now_ms + CONNECT_MS);
+	close(a->source.fd);
+	a->source.fd = -1;
+	return err;
+}
+
+static void try_next(struct attempt *a)
+{
+	int err;
+
+	a->index = choose(a->backends, a->loop->now_ms);
+	err = begin(a, &a->backends->at[a->index]);
+	if (err)
+		failed(a, err);
+}
+
+void attempt_start(struct attempt *a)
+{
+	a->source = (struct source){ -1, connected };
+	a->limit.due = too_late;
+	a->tries = 0;
+	try_next(a);
+}
+
+void attempt_stop(struct attempt *a)
+{
+	int fd = forget_socket(a);
+
+	if (fd >= 0)
+		close(fd);
+}

@@ -1,0 +1,50 @@
+/*
+ * Where connections are forwarded to: in turn, past those that don't answer.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef TLSFD_BACKEND_H
+#define TLSFD_BACKEND_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "loop.h"
+#include "settings.h"
+
+struct backend {
+	char *text; /* "HOST:PORT" or "unix:PATH" */
+	struct sockaddr_storage address;
+	socklen_t size;
+	uint64_t down_until_ms; /* 0: it is up, as far as is known */
+};
+
+struct backends {
+	struct backend *at;
+	size_t count, next;
+};
+
+/* Resolves the targets; a name with several addresses is several backends. 0, or a negative
+ * errno with a sentence in error. */
+int backends_open(struct backends *b, const struct texts *targets, char *error, size_t size);
+void backends_close(struct backends *b);
+
+/* A connection to one of them that is being made. */
+struct attempt {
+	struct source source;
+	struct timer limit;
+	struct loop *loop;
+	struct backends *backends;
+	size_t index, tries;
+	/* fd: connected, the callee's, who may free the attempt; or a negative errno, when each
+	 * of them has been tried. Can be called before attempt_start returns. */
+	void (*done)(struct attempt *attempt, int fd);
+};
+
+/* loop, backends and done are set. */
+void attempt_start(struct attempt *a);
+/* done isn't called any more. */
+void attempt_stop(struct attempt *a);
+
+#endif

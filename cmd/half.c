@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: MIT */
+#include "half.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* ---- plain: a socket, or a pipe, terminal or file whose flags are another's, too ---- */
+
+static bool is_ready(int fd, short events)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+
+	return poll(&p, 1, 0) != 0;
+}
+
+static ssize_t plain_read(const struct sides *s, void *buf, size_t n)
+{
+	ssize_t got;
+
+	if (!s->in_socket && !is_ready(s->in, POLLIN))
+		return -EAGAIN;
+	got = s->in_socket ? recv(s->in, buf, n, MSG_DONTWAIT) : read(s->in, buf, n);
+	return got < 0 ? -errno : got;
+}
+
+static ssize_t plain_write(const struct sides *s, const void *buf, size_t n)
+{
+	ssize_t sent;
+
+	if (s->out_socket) {
+		sent = send(s->out, buf, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+	} else {
+		/* a pipe that is ready for writing has room for so much (pipe(7)) */
+		if (!is_ready(s->out, POLLOUT))
+			return -EAGAIN;
+		sent = write(s->out, buf, n < PIPE_BUF ? n : PIPE_BUF);
+	}
+	return sent < 0 ? -errno : sent;
+}
+
+static int plain_shutdown(const struct sides *s)
+{
+	if (s->out_socket)
+		return shutdown(s->out, SHUT_WR) < 0 && errno != ENOTCONN ? -errno : 0;
+	return close(s->out) < 0 ? -errno : 0;
+}
+
+/* ---- through memory ---- */
+
+static ssize_t source_read(enum half_way way, const struct sides *s, void *buf, size_t n)
+{
+	return way == HALF_IN ? tlsfd_read(s->tls, buf, n) : plain_read(s, buf, n);
+}
+
+static ssize_t sink_write(enum half_way way, const struct sides *s, const void *buf, size_t n)
+{
+	return way == HALF_IN ? plain_write(s, buf, n) : tlsfd_write(s->tls, buf, n);
+}
+
+static int keep(struct half *h, const uint8_t *data, size_t n)
+{
+	h->copy = malloc(n);
+	if (!h->copy)
+		return -ENOMEM;
+	memcpy(h->copy, data, n);
+	h->at = 0;
+	h->held = (uint32_t)n;
+	return 0;
+}
+
+/* What the other side doesn't take at once is kept; its error shows when it is given again. */
+static int take_copy(struct half *h, enum half_way way, const struct sides *s, struct carriers *c)
+{
+	ssize_t got = source_read(way, s, c->scratch, sizeof(c->scratch)), sent;
+
+	if (got <= 0) {
+		h->eof = got == 0;
+		return (int)got;
+	}
+	h->bytes += (uint64_t)got;
+	sent = sink_write(way, s, c->scratch, (size_t)got);
+	if (sent < 0)
+		sent = 0;
+	return sent == got ? 0 : keep(h, c->scratch + sent, (size_t)(got - sent));
+}
+
+static ssize_t give_copy(struct half *h, enum half_way way, const struct sides *s)
+{
+	return sink_write(way, s, h->copy + h->at, h->held);
+}
+
+/* ---- by splice ---- */
+
+/* Control records, the end of file, and errors, which the kernel tells only once. Nobody
+ * else writes, so that a KeyUpdate is answered here, too. */
+static int attend(struct half *h, const struct sides *s, int said)
+{
+	int next = tlsfd_attend(s->tls, TLSFD_RX | TLSFD_TX, said);
+
+	h->unsettled = next == -EAGAIN;
+	h->eof = next == 0;
+	return next < 0 ? next : 0;
+}
+
+/* 0, or as tlsfd_read. An empty data record looks like the end of file, and a control
+ * record is EINVAL (net/tls/tls_sw.c: tls_sw_splice_read). */
+static int from_tls(struct half *h, const struct sides *s)
+{
+	int err = h->unsettled ? attend(h, s, 0) : 0;
+	ssize_t n;
+
+	if (err || h->eof)
+		return err;
+	n = splice(s->tls_fd, NULL, h->pipe->in, NULL, PIPE_ROOM,
+		   SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+	if (n > 0) {
+		h->held = (uint32_t)n;
+		return 0;
+	}
+	if (n < 0 && errno == EAGAIN)
+		return -EAGAIN;
+	return attend(h, s, n < 0 ? -errno : 0);
+}
+
+static int from_plain(struct half *h, const struct sides *s)
+{
+	ssize_t n = splice(s->in, NULL, h->pipe->in, NULL, PIPE_ROOM,
+			   SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+
+	if (n < 0)
+		return -errno;
+	h->held = (uint32_t)n;
+	h->eof = n == 0;
+	return 0;
+}
+
+/* Only into an empty pipe: see pipes.c. */
+static int take(struct half *h, enum half_way way, const struct sides *s, struct carriers *c)
+{
+	int err;
+
+	h->pipe = pipes_take(&c->pipes, c->now_ms);
+	if (!h->pipe)
+		return take_copy(h, way, s, c);
+	err = way == HALF_IN ? from_tls(h, s) : from_plain(h, s);
+	h->bytes += h->held;
+	if (!h->held) {
+		pipes_put(&c->pipes, h->pipe);
+		h->pipe = NULL;
+	}
+	return err;
+}
+
+/* The bare fd: an answer to KeyUpdate goes before data (RFC 8446 section 4.6.3), and nobody
+ * else counts the records under our key. A splice makes 5 records at most, so many of them
+ * half of what the least limit allows (tlsfd_rekey(3)). */
+static int before_splice(struct half *h, const struct sides *s, const struct carriers *c)
+{
+	uint32_t most = c->splices_per_look ? c->splices_per_look : 1 << 19;
+	int err;
+
+	if (++h->splices < most && !(tlsfd_wants(s->tls, TLSFD_RX) & POLLOUT))
+		return 0;
+	err = tlsfd_attend(s->tls, TLSFD_TX, 0);
+	if (err > 0)
+		h->splices = 0;
+	return err < 0 ? err : 0;
+}
+
+/* Never more than is there, or the kernel would wait for the rest of a record (MSG_MORE). */
+static ssize_t give_pipe(struct half *h, enum half_way way, const struct sides *s,
+			 const struct carriers *c)
+{
+	int err = way == HALF_OUT ? before_splice(h, s, c) : 0;
+	ssize_t n;
+
+	if (err)
+		return err;
+	n = splice(h->pipe->out, NULL, way == HALF_IN ? s->out : s->tls_fd, NULL, h->held,
+		   SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+	return n < 0 ? -errno : n;
+}
+
+/* ---- both ---- */
+
+static int give(struct half *h, enum half_way way, const struct sides *s, struct carriers *c)
+{
+	ssize_t n = h->pipe ? give_pipe(h, way, s, c) : give_copy(h, way, s);
+
+	if (n < 0)
+		return (int)n;
+	h->at += (uint32_t)n;
+	h->held -= (uint32_t)n;
+	if (h->held)
+		return 0;
+	if (h->pipe)
+		pipes_put(&c->pipes, h->pipe);
+	h->pipe = NULL;
+	free(h->copy);
+	h->copy = NULL;
+	return 0;
+}
+
+static int finish(struct half *h, enum half_way way, const struct sides *s)
+{
+	int err = way == HALF_IN ? plain_shutdown(s) : tlsfd_shutdown(s->tls);
+
+	h->done = err == 0;
+	return err;
+}
+
+int half_step(struct half *h, enum half_way way, const struct sides *s, struct carriers *c)
+{
+	if (h->held)
+		return give(h, way, s, c);
+	if (h->eof)
+		return finish(h, way, s);
+	/* either half in user space: the bytes come through it */
+	if (s->kernel[way] && (way == HALF_IN ? s->out_socket : s->in_socket))
+		return take(h, way, s, c);
+	return take_copy(h, way, s, c);
+}
+
+void half_flush(const struct sides *s)
+{
+	int err = 0;
+
+	if (!s->kernel[HALF_OUT] || tlsfd_wants(s->tls, TLSFD_RX) & POLLOUT)
+		err = tlsfd_attend(s->tls, TLSFD_TX, 0);
+	(void)err; /* shows with the next step */
+}
+
+void half_drop(struct half *h)
+{
+	if (h->pipe)
+		pipes_drop(h->pipe);
+	free(h->copy);
+	h->pipe = NULL;
+	h->copy = NULL;
+	h->held = 0;
+}

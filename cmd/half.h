@@ -1,0 +1,70 @@
+/*
+ * The bytes of one direction of a relay: from where they come to where they go, by
+ * splice(2), or through memory where a direction isn't in the kernel.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef TLSFD_HALF_H
+#define TLSFD_HALF_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <tlsfd.h>
+
+#include "pipes.h"
+
+/* Seen from the TLS connection: what its peer sends, and what is sent to it. */
+enum half_way { HALF_IN, HALF_OUT, HALVES };
+
+/* The two sides of a relay. in and out may be the same. */
+struct sides {
+	struct tlsfd *tls;
+	int tls_fd;
+	int in, out; /* plain: what is read, what is written */
+	bool in_socket, out_socket;
+	bool kernel[HALVES];
+};
+
+struct half {
+	struct pipe *pipe; /* holds `held` bytes; or */
+	uint8_t *copy;	   /* bytes from `at` to `at + held` */
+	uint32_t at, held;
+	uint32_t splices; /* into TLS, since the key's limit was looked at */
+	uint64_t bytes;	  /* that were taken */
+	bool eof;	/* nothing more comes */
+	bool unsettled; /* the library counts control records and is to see what comes next */
+	bool done;	/* and the other side knows it, or won't */
+	/* false: until the next event there is nothing to take, or no room to give */
+	bool can_take, can_give;
+};
+
+/* What all halves of a process share. */
+struct carriers {
+	struct pipes pipes;
+	uint64_t now_ms;
+	uint32_t splices_per_look; /* at the limit of a key; 0: as many as are safe */
+	uint8_t scratch[PIPE_ROOM];
+};
+
+/*
+ * The next step: takes bytes, or gives on those held, or tells the other side of the end of
+ * file. 0; -EAGAIN; or the negative errno of the side that is being used: half_gives says
+ * which that is.
+ */
+int half_step(struct half *half, enum half_way way, const struct sides *sides,
+	      struct carriers *carriers);
+
+/* Is the next step one that gives? */
+static inline bool half_gives(const struct half *half)
+{
+	return half->held || half->eof;
+}
+
+/* When the TLS side has room: sends what is owed to the peer, and in user space the rest of
+ * a record that was taken. An error shows with the next step. */
+void half_flush(const struct sides *sides);
+
+/* Lets go of what it holds. */
+void half_drop(struct half *half);
+
+#endif

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: MIT */
+#include "identities.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <openssl/pem.h>
+#include <openssl/x509v3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "logfmt.h"
+
+struct load {
+	const struct service *service;
+	struct tlsfd_config *base;
+	char *error;
+	size_t size;
+};
+
+static int fail(const struct load *l, int err, const char *sentence)
+{
+	snprintf(l->error, l->size, "%s", sentence ? sentence : strerror(-err));
+	return err;
+}
+
+static int fail_config(const struct load *l, int err, const struct tlsfd_config *config)
+{
+	return err ? fail(l, err, tlsfd_config_error(config)) : 0;
+}
+
+/* ---- what holds for every certificate ---- */
+
+static int set_trust(const struct load *l, struct tlsfd_config *config)
+{
+	const struct service *s = l->service;
+	int err = tlsfd_config_set_client_auth(config, s->client_auth);
+
+	if (!err && s->client_ca)
+		err = tlsfd_config_set_ca_file(config, s->client_ca);
+	if (!err && s->crl)
+		err = tlsfd_config_set_crl_file(config, s->crl);
+	return fail_config(l, err, config);
+}
+
+static int set_offer(const struct load *l, struct tlsfd_config *config)
+{
+	const struct service *s = l->service;
+	int err = tlsfd_config_set_versions(config, s->min_version, s->max_version);
+
+	if (!err && s->ciphers)
+		err = tlsfd_config_set_ciphers(config, s->ciphers);
+	if (!err && s->groups)
+		err = tlsfd_config_set_groups(config, s->groups);
+	if (!err && s->alpn)
+		err = tlsfd_config_set_alpn(config, s->alpn);
+	if (!err && s->require_kernel)
+		err = tlsfd_config_set_kernel(config, TLSFD_KERNEL_REQUIRE);
+	return fail_config(l, err, config);
+}
+
+/* ---- names ---- */
+
+static void warn_if_expired(const X509 *cert, const char *path)
+{
+	struct logline line;
+	int since = X509_cmp_current_time(X509_get0_notAfter(cert));
+
+	if (since > 0)
+		return;
+	log_begin(&line, "warning");
+	log_text(&line, "file", path);
+	log_text(&line, "error", "the certificate has expired");
+	log_end(&line);
+}
+
+static X509 *read_leaf(const char *path)
+{
+	FILE *file = fopen(path, "re");
+	X509 *cert = file ? PEM_read_X509(file, NULL, NULL, NULL) : NULL;
+
+	if (file)
+		fclose(file);
+	return cert;
+}
+
+/* Two certificates for one name, of RSA and of ECDSA perhaps: the first one is used. */
+static int add_name(const struct load *l, const ASN1_STRING *name, struct tlsfd_config *config)
+{
+	char text[256];
+	int n = ASN1_STRING_length(name), err;
+
+	if (n <= 0 || n >= (int)sizeof(text) || memchr(ASN1_STRING_get0_data(name), 0, (size_t)n))
+		return 0;
+	memcpy(text, ASN1_STRING_get0_data(name), (size_t)n);
+	text[n] = '\0';
+	err = tlsfd_config_add_name(l->base, text, config);
+	return err == -EEXIST || err == -EINVAL ? 0 : fail_config(l, err, l->base);
+}
+
+static int add_names(const struct load *l, X509 *cert, struct tlsfd_config *config)
+{
+	GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
+	int err = 0;
+
+	for (int i = 0; !err && i < sk_GENERAL_NAME_num(names); i++) {
+		const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
+
+		if (name->type == GEN_DNS)
+			err = add_name(l, name->d.dNSName, config);
+	}
+	GENERAL_NAMES_free(names);
+	return err;
+}
+
+/* ---- certificates ---- */
+
+static int add_for_names(const struct load *l, X509 *leaf, const char *cert, const char *key)
+{
+	struct tlsfd_config *config;
+	int err = tlsfd_config_new(&config);
+
+	if (err)
+		return fail(l, err, NULL);
+	err = fail_config(l, tlsfd_config_set_certificate_file(config, cert, key), config);
+	if (!err)
+		err = set_offer(l, config); /* a name's config has ciphers of its own */
+	if (!err)
+		err = set_trust(l, config);
+	if (!err)
+		err = add_names(l, leaf, config);
+	tlsfd_config_free(config);
+	return err;
+}
+
+/* The first one is for all other names, too. */
+static int add(const struct load *l, const char *cert, const char *key, bool first)
+{
+	X509 *leaf;
+	int err = 0;
+
+	if (first)
+		err = fail_config(l, tlsfd_config_set_certificate_file(l->base, cert, key),
+				  l->base);
+	if (err)
+		return err;
+	leaf = read_leaf(cert);
+	if (leaf)
+		warn_if_expired(leaf, cert);
+	err = add_for_names(l, leaf, cert, key);
+	X509_free(leaf);
+	return err;
+}
+
+static int is_certificate(const struct dirent *entry)
+{
+	size_t n = strlen(entry->d_name);
+
+	return n > 4 && entry->d_name[0] != '.' &&
+	       (!strcmp(entry->d_name + n - 4, ".pem") || !strcmp(entry->d_name + n - 4, ".crt"));
+}
+
+static int add_from_folder(const struct load *l, const char *folder, const char *name, bool first)
+{
+	char *cert, *key;
+	int err = -ENOMEM;
+
+	if (asprintf(&cert, "%s/%s", folder, name) < 0)
+		return fail(l, err, NULL);
+	if (asprintf(&key, "%s/%.*s.key", folder, (int)strlen(name) - 4, name) >= 0) {
+		err = add(l, cert, access(key, F_OK) == 0 ? key : cert, first);
+		free(key);
+	}
+	free(cert);
+	return err;
+}
+
+static int add_folder(const struct load *l, const char *folder, bool first)
+{
+	struct dirent **entries;
+	int n = scandir(folder, &entries, is_certificate, alphasort), err = 0;
+
+	if (n < 0) {
+		err = -errno;
+		snprintf(l->error, l->size, "%s: %s", folder, strerror(-err));
+		return err;
+	}
+	if (n == 0 && first) {
+		err = -ENOENT;
+		snprintf(l->error, l->size, "%s: no *.pem or *.crt in it", folder);
+	}
+	for (int i = 0; i < n; i++) {
+		if (!err)
+			err = add_from_folder(l, folder, entries[i]->d_name, first && i == 0);
+		free(entries[i]);
+	}
+	free(entries);
+	return err;
+}
+
+static int add_all(const struct load *l, const struct self_signed *self)
+{
+	const struct service *s = l->service;
+	int err = 0;
+
+	for (size_t i = 0; i < s->cert.count && !err; i++)
+		err = add(l, s->cert.at[i], s->key.count ? s->key.at[i] : s->cert.at[i], i == 0);
+	if (!err && s->cert_dir)
+		err = add_folder(l, s->cert_dir, !s->cert.count);
+	if (!err && self && !s->cert.count && !s->cert_dir)
+		err = fail_config(l,
+				  tlsfd_config_set_certificate_mem(l->base, self->pem,
+								   self->pem_size, self->key,
+								   self->key_size),
+				  l->base);
+	return err;
+}
+
+int identities_load(struct tlsfd_config **config, const struct service *service,
+		    const struct self_signed *self, char *error, size_t size)
+{
+	struct load l = { service, NULL, error, size };
+	int err = tlsfd_config_new(&l.base);
+
+	if (err)
+		return fail(&l, err, NULL);
+	err = set_offer(&l, l.base);
+	if (!err)
+		err = set_trust(&l, l.base);
+	if (!err)
+		err = add_all(&l, self);
+	if (err)
+		tlsfd_config_free(l.base);
+	else
+		*config = l.base;
+	return err;
+}
+
+/* ---- self-signed ---- */
+
+static bool add_extension(X509 *cert, int nid, const char *value)
+{
+	X509_EXTENSION *extension = X509V3_EXT_conf_nid(NULL, NULL, nid, value);
+	bool added = extension && X509_add_ext(cert, extension, -1);
+
+	X509_EXTENSION_free(extension);
+	return added;
+}
+
+static bool fill_in(X509 *cert, EVP_PKEY *key)
+{
+	const long day = 24L * 3600, lasts = 30;
+	char host[256] = "localhost", names[512];
+	X509_NAME *subject = X509_get_subject_name(cert);
+	uint64_t serial;
+
+	gethostname(host, sizeof(host) - 1);
+	snprintf(names, sizeof(names), "DNS:localhost,DNS:%s,IP:127.0.0.1,IP:::1", host);
+	return getentropy(&serial, sizeof(serial)) == 0 && X509_set_version(cert, X509_VERSION_3) &&
+	       ASN1_INTEGER_set_uint64(X509_get_serialNumber(cert), serial >> 1) &&
+	       X509_gmtime_adj(X509_getm_notBefore(cert), -day) &&
+	       X509_gmtime_adj(X509_getm_notAfter(cert), lasts * day) &&
+	       X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (unsigned char *)"localhost",
+					  -1, -1, 0) &&
+	       X509_set_issuer_name(cert, subject) && X509_set_pubkey(cert, key) &&
+	       add_extension(cert, NID_subject_alt_name, names) &&
+	       X509_sign(cert, key, EVP_sha256());
+}
+
+static char *text_of(BIO *bio, size_t *size)
+{
+	char *data;
+
+	*size = (size_t)BIO_get_mem_data(bio, &data);
+	data = *size ? malloc(*size) : NULL;
+	if (data && BIO_read(bio, data, (int)*size) != (int)*size) {
+		free(data);
+		data = NULL;
+	}
+	return data;
+}
+
+static int write_out(struct self_signed *self, X509 *cert, EVP_PKEY *key)
+{
+	BIO *pem = BIO_new(BIO_s_mem()), *secret = BIO_new(BIO_s_secmem());
+	uint8_t digest[EVP_MAX_MD_SIZE];
+	unsigned n = 0;
+
+	if (pem && PEM_write_bio_X509(pem, cert))
+		self->pem = text_of(pem, &self->pem_size);
+	if (secret && PEM_write_bio_PrivateKey(secret, key, NULL, NULL, 0, NULL, NULL))
+		self->key = text_of(secret, &self->key_size);
+	BIO_free(pem);
+	BIO_free(secret);
+	if (!X509_digest(cert, EVP_sha256(), digest, &n))
+		return -ENOMEM;
+	for (unsigned i = 0; i < n && 2 * i + 2 < sizeof(self->fingerprint); i++)
+		snprintf(self->fingerprint + 2 * (size_t)i, 3, "%02x", digest[i]);
+	return self->pem && self->key ? 0 : -ENOMEM;
+}
+
+int self_signed_make(struct self_signed *self)
+{
+	EVP_PKEY *key = EVP_EC_gen("P-256");
+	X509 *cert = X509_new();
+	int err = -ENOMEM;
+
+	*self = (struct self_signed){ 0 };
+	if (key && cert && fill_in(cert, key))
+		err = write_out(self, cert, key);
+	X509_free(cert);
+	EVP_PKEY_free(key);
+	if (err)
+		self_signed_free(self);
+	return err;
+}
+
+void self_signed_free(struct self_signed *self)
+{
+	free(self->pem);
+	if (self->key)
+		OPENSSL_cleanse(self->key, self->key_size);
+	free(self->key);
+	*self = (struct self_signed){ 0 };
+}

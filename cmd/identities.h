@@ -1,0 +1,33 @@
+/*
+ * Who we are and whom we trust: the certificates of a service, as a config of the library.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef TLSFD_IDENTITIES_H
+#define TLSFD_IDENTITIES_H
+
+#include <stddef.h>
+#include <tlsfd.h>
+
+#include "service.h"
+
+/* A certificate that nobody signed, with its key, in memory: it stays over reloads. */
+struct self_signed {
+	char *pem, *key;
+	size_t pem_size, key_size;
+	char fingerprint[65]; /* SHA-256, hex */
+};
+
+/* 0 or -ENOMEM. */
+int self_signed_make(struct self_signed *self);
+void self_signed_free(struct self_signed *self);
+
+/*
+ * The config for a service: the first certificate is for all names that no other has.
+ * self: NULL, or the certificate to use. Expired certificates are said on stderr. 0, or a
+ * negative errno with a sentence in error.
+ */
+int identities_load(struct tlsfd_config **config, const struct service *service,
+		    const struct self_signed *self, char *error, size_t size);
+
+#endif

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT */
+#include "listener.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "logfmt.h"
+
+enum {
+	BACKLOG = 4096,
+	ACCEPTS = 64, /* in a turn */
+	PAUSE_MS = 100,
+};
+
+/* ---- addresses ---- */
+
+/* Cuts "HOST:PORT"; false: it isn't that. */
+static bool cut(char *text, char **host, char **port)
+{
+	*port = strrchr(text, ':');
+	if (!*port)
+		return false;
+	*(*port)++ = '\0';
+	*host = text;
+	if (*text == '[') {
+		size_t n = strlen(text);
+
+		*host = text + 1;
+		if (text[n - 1] != ']')
+			return false;
+		text[n - 1] = '\0';
+	} else if (strchr(text, ':')) {
+		return false; /* which colon is the port's? */
+	}
+	return **port;
+}
+
+static int parse(const char *text, struct addrinfo **found, bool *any)
+{
+	const struct addrinfo hints = { .ai_family = AF_UNSPEC,
+					.ai_socktype = SOCK_STREAM,
+					.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV };
+	char copy[128], *host, *port, *rest;
+
+	if (snprintf(copy, sizeof(copy), "%s", text) >= (int)sizeof(copy) ||
+	    !cut(copy, &host, &port) || strtoul(port, &rest, 10) > 65535 || *rest)
+		return -EINVAL;
+	*any = !*host || !strcmp(host, "*");
+	return getaddrinfo(*any ? "::" : host, port, &hints, found) ? -EINVAL : 0;
+}
+
+static int try_bind(const struct sockaddr *address, socklen_t len, bool share)
+{
+	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	const int on = 1, off = 0;
+	int err;
+
+	if (fd < 0)
+		return -errno;
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (share)
+		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
+	if (address->sa_family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+	if (bind(fd, address, len) == 0 && (!share || listen(fd, BACKLOG) == 0))
+		return fd;
+	err = -errno;
+	close(fd);
+	return err;
+}
+
+/* With SO_REUSEPORT somebody else's socket of the same user would not be noticed. */
+static int claim(struct sockaddr *address, socklen_t len)
+{
+	int fd = try_bind(address, len, false);
+
+	if (fd < 0)
+		return fd;
+	close(fd);
+	return 0;
+}
+
+static int open_all(struct listening *l, struct sockaddr *address, socklen_t len, unsigned count)
+{
+	int err = claim(address, len);
+
+	for (unsigned i = 0; i < count && !err; i++) {
+		l->fds[i] = try_bind(address, len, true);
+		if (l->fds[i] < 0)
+			return l->fds[i];
+		l->count++;
+		/* port 0: the others take the port that the first was given */
+		if (getsockname(l->fds[i], address, &len) < 0)
+			err = -errno;
+	}
+	return err;
+}
+
+static const char *bind_error(int err)
+{
+	switch (err) {
+	case -EADDRINUSE:
+		return "the port is in use";
+	case -EADDRNOTAVAIL:
+		return "no such address on this machine";
+	case -EACCES:
+		return "ports below 1024 are for root (CAP_NET_BIND_SERVICE)";
+	default:
+		return strerror(-err);
+	}
+}
+
+int listening_open(struct listening *l, const char *text, unsigned count, char *error, size_t size)
+{
+	struct sockaddr_in all = { .sin_family = AF_INET };
+	struct sockaddr *address;
+	struct addrinfo *found;
+	bool any;
+	int err = parse(text, &found, &any);
+
+	if (err) {
+		snprintf(error, size, "listen %s: ADDRESS:PORT is wanted, the address in digits",
+			 text);
+		return err;
+	}
+	*l = (struct listening){ strdup(text), "", calloc(count, sizeof(int)), 0 };
+	address = found->ai_addr;
+	err = l->text && l->fds ? open_all(l, address, found->ai_addrlen, count) : -ENOMEM;
+	if (any && (err == -EAFNOSUPPORT || err == -EADDRNOTAVAIL)) { /* no IPv6 here */
+		all.sin_port = ((struct sockaddr_in6 *)(void *)address)->sin6_port;
+		address = (struct sockaddr *)&all;
+		err = open_all(l, address, sizeof(all), count);
+	}
+	address_text(address, l->address);
+	freeaddrinfo(found);
+	if (err) {
+		snprintf(error, size, "listen %s: %s", text, bind_error(err));
+		listening_close(l);
+	}
+	return err;
+}
+
+void listening_close(struct listening *l)
+{
+	while (l->count)
+		close(l->fds[--l->count]);
+	free(l->fds);
+	free(l->text);
+	*l = (struct listening){ 0 };
+}
+
+/* ---- accepting ---- */
+
+static void watch(struct listener *l)
+{
+	loop_change(l->loop, &l->source, l->held || l->pausing ? 0 : EPOLLIN);
+}
+
+static void pause_over(struct timer *timer)
+{
+	struct listener *l = owner_of(timer, struct listener, pause);
+
+	l->pausing = false;
+	watch(l);
+}
+
+/* Nothing to accept with: EMFILE, ENFILE, ENOBUFS, ENOMEM. It passes. */
+static void take_a_pause(struct listener *l, int err)
+{
+	log_error("accept", "%s; going on in %d ms", strerror(-err), PAUSE_MS);
+	if (loop_at(l->loop, &l->pause, l->loop->now_ms + PAUSE_MS))
+		return;
+	l->pausing = true;
+	watch(l);
+}
+
+/* accept(2): errors of the connection itself, which is gone. */
+static bool is_of_connection(int err)
+{
+	switch (err) {
+	case -EINTR:
+	case -ECONNABORTED:
+	case -EPROTO:
+	case -EPERM:
+	case -ENETDOWN:
+	case -ENOPROTOOPT:
+	case -EHOSTDOWN:
+	case -ENONET:
+	case -EHOSTUNREACH:
+	case -EOPNOTSUPP:
+	case -ENETUNREACH:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void accept_some(struct source *source, uint32_t events)
+{
+	struct listener *l = owner_of(source, struct listener, source);
+
+	(void)events;
+	for (int i = 0; i < ACCEPTS && !l->held && l->source.fd >= 0; i++) {
+		struct peer peer = { .began_ms = l->loop->now_ms };
+		socklen_t len = sizeof(peer.address);
+		int fd = accept4(l->source.fd, &peer.address.any, &len,
+				 SOCK_NONBLOCK | SOCK_CLOEXEC);
+		int err = fd < 0 ? -errno : 0;
+
+		if (fd >= 0)
+			l->accepted(l->arg, fd, &peer);
+		else if (err == -EAGAIN)
+			return;
+		else if (!is_of_connection(err)) {
+			take_a_pause(l, err);
+			return;
+		}
+	}
+}
+
+int listener_start(struct listener *l)
+{
+	l->source.ready = accept_some;
+	l->pause.due = pause_over;
+	return loop_add(l->loop, &l->source, EPOLLIN);
+}
+
+void listener_hold(struct listener *l)
+{
+	if (l->held || l->source.fd < 0)
+		return;
+	l->held = true;
+	watch(l);
+}
+
+void listener_go_on(struct listener *l)
+{
+	if (!l->held || l->source.fd < 0)
+		return;
+	l->held = false;
+	watch(l);
+}
+
+void listener_stop(struct listener *l)
+{
+	if (l->source.fd < 0)
+		return;
+	loop_cancel(l->loop, &l->pause);
+	loop_remove(l->loop, &l->source);
+	close(l->source.fd);
+	l->source.fd = -1;
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+#include "logfmt.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { VALUE_MAX = 1024 };
+
+/* One is left for the end of the line. */
+static void put(struct logline *line, char c)
+{
+	if (line->size < sizeof(line->text) - 1)
+		line->text[line->size++] = c;
+}
+
+static void put_all(struct logline *line, const char *text)
+{
+	while (*text)
+		put(line, *text++);
+}
+
+static bool is_plain(const char *value)
+{
+	const char *p = value;
+
+	for (; *p; p++)
+		if ((unsigned char)*p <= ' ' || (unsigned char)*p >= 0x7f || strchr("\"\\=", *p))
+			return false;
+	return p != value;
+}
+
+/* A value can come from the other end of a connection. */
+static void put_quoted(struct logline *line, const char *value)
+{
+	static const char hex[] = "0123456789abcdef";
+
+	put(line, '"');
+	for (; *value; value++) {
+		unsigned char c = (unsigned char)*value;
+
+		if (c == '"' || c == '\\') {
+			put(line, '\\');
+			put(line, *value);
+		} else if (c < ' ' || c >= 0x7f) {
+			put_all(line, "\\x");
+			put(line, hex[c >> 4]);
+			put(line, hex[c & 15]);
+		} else {
+			put(line, *value);
+		}
+	}
+	put(line, '"');
+}
+
+void log_text(struct logline *line, const char *name, const char *value)
+{
+	if (line->size)
+		put(line, ' ');
+	put_all(line, name);
+	put(line, '=');
+	if (value && is_plain(value))
+		put_all(line, value);
+	else
+		put_quoted(line, value ? value : "");
+}
+
+void log_begin(struct logline *line, const char *event)
+{
+	line->size = 0;
+	log_text(line, "event", event);
+}
+
+static void log_args(struct logline *line, const char *name, const char *format, va_list args)
+{
+	char value[VALUE_MAX];
+
+	vsnprintf(value, sizeof(value), format, args);
+	log_text(line, name, value);
+}
+
+void log_format(struct logline *line, const char *name, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	log_args(line, name, format, args);
+	va_end(args);
+}
+
+void log_number(struct logline *line, const char *name, uint64_t value)
+{
+	log_format(line, name, "%llu", (unsigned long long)value);
+}
+
+void log_end(struct logline *line)
+{
+	line->text[line->size++] = '\n';
+	while (write(STDERR_FILENO, line->text, line->size) < 0 && errno == EINTR)
+		;
+}
+
+void log_error(const char *event, const char *format, ...)
+{
+	struct logline line;
+	va_list args;
+
+	log_begin(&line, event);
+	va_start(args, format);
+	log_args(&line, "error", format, args);
+	va_end(args);
+	log_end(&line);
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+#include "peer.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "logfmt.h"
+
+void address_text(const struct sockaddr *address, char text[ADDRESS_TEXT])
+{
+	const struct sockaddr_in *in = (const void *)address;
+	const struct sockaddr_in6 *in6 = (const void *)address;
+	char host[INET6_ADDRSTRLEN];
+
+	if (address->sa_family == AF_INET) {
+		inet_ntop(AF_INET, &in->sin_addr, host, sizeof(host));
+		snprintf(text, ADDRESS_TEXT, "%s:%u", host, ntohs(in->sin_port));
+	} else if (address->sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr)) {
+		inet_ntop(AF_INET, &in6->sin6_addr.s6_addr[12], host, sizeof(host));
+		snprintf(text, ADDRESS_TEXT, "%s:%u", host, ntohs(in6->sin6_port));
+	} else if (address->sa_family == AF_INET6) {
+		inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
+		snprintf(text, ADDRESS_TEXT, "[%s]:%u", host, ntohs(in6->sin6_port));
+	} else {
+		snprintf(text, ADDRESS_TEXT, "local");
+	}
+}
+
+static const char *version_name(enum tlsfd_version version)
+{
+	switch (version) {
+	case TLSFD_TLS_1_2:
+		return "TLSv1.2";
+	case TLSFD_TLS_1_3:
+		return "TLSv1.3";
+	default:
+		return "";
+	}
+}
+
+static const char *place(const struct tlsfd *c, enum tlsfd_direction dir)
+{
+	return !tlsfd_report(c) ? "" : tlsfd_kernel(c, dir) ? "kernel" : "user";
+}
+
+/* Of the direction that has a reason of its own. */
+static const char *why(const struct tlsfd *c)
+{
+	const struct tlsfd_report *report = tlsfd_report(c);
+	enum tlsfd_why rx = tlsfd_report_why(report, TLSFD_RX);
+	enum tlsfd_why tx = tlsfd_report_why(report, TLSFD_TX);
+	enum tlsfd_why cause = rx && rx != TLSFD_WHY_OTHER_DIRECTION ? rx : tx;
+
+	return cause ? tlsfd_why_name(cause) : "";
+}
+
+void peer_log(const struct peer *peer, const struct tlsfd *c, const struct account *a)
+{
+	char address[ADDRESS_TEXT];
+	struct logline line;
+
+	address_text(&peer->address.any, address);
+	log_begin(&line, "connection");
+	log_text(&line, "peer", address);
+	log_text(&line, "sni", tlsfd_server_name(c));
+	log_text(&line, "version", version_name(tlsfd_version(c)));
+	log_text(&line, "cipher", tlsfd_cipher(c));
+	log_text(&line, "tx", place(c, TLSFD_TX));
+	log_text(&line, "rx", place(c, TLSFD_RX));
+	log_text(&line, "why", why(c));
+	log_number(&line, "in", a->in);
+	log_number(&line, "out", a->out);
+	log_number(&line, "ms", a->now_ms - peer->began_ms);
+	log_text(&line, "end", a->end);
+	if (a->error)
+		log_text(&line, "error", a->error);
+	log_end(&line);
+}

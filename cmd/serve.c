@@ -1,0 +1,489 @@
+/*
+ * tlsfd serve: the master. It opens the ports, reads certificates and keys, starts workers
+ * and replaces them; it meets no peer.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <errno.h>
+#include <pwd.h>
+#include <grp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cmd.h"
+#include "doctor.h"
+#include "identities.h"
+#include "listener.h"
+#include "logfmt.h"
+#include "service.h"
+#include "worker.h"
+
+enum { RESTART_MS = 1000 };
+
+struct child {
+	pid_t pid;	     /* 0: to be started, at the timer */
+	unsigned generation; /* of the settings that it was started with */
+	unsigned index;
+	struct child *next;
+};
+
+/* All that a reload replaces. */
+struct generation {
+	struct service service;
+	struct tlsfd_config *config;
+	struct backends backends;
+};
+
+struct master {
+	int argc;
+	char **argv;
+	struct generation now;
+	unsigned number, workers;
+	pid_t pid;
+	struct self_signed self;
+	struct listening *listening;
+	size_t n_listening;
+	uid_t uid;
+	gid_t gid;
+	struct loop loop;
+	struct source signals;
+	struct timer restart;
+	struct child *children;
+	bool stopping;
+};
+
+/* ---- settings ---- */
+
+/* A sentence, and the exit status that its cause has. */
+struct trouble {
+	int status;
+	char error[512];
+};
+
+static int load(struct generation *g, struct master *m, struct trouble *t)
+{
+	struct settings settings;
+	int err = service_read(&g->service, &settings, m->argc, m->argv);
+
+	t->status = EXIT_USAGE;
+	if (err) {
+		snprintf(t->error, sizeof(t->error), "%s", settings.error);
+		return err;
+	}
+	t->status = EXIT_CONFIG;
+	err = g->service.self_signed && !m->self.pem ? self_signed_make(&m->self) : 0;
+	if (err)
+		snprintf(t->error, sizeof(t->error), "%s", strerror(-err));
+	else
+		err = identities_load(&g->config, &g->service, m->self.pem ? &m->self : NULL,
+				      t->error, sizeof(t->error));
+	if (!err) {
+		err = backends_open(&g->backends, &g->service.forward, t->error, sizeof(t->error));
+		if (err)
+			tlsfd_config_free(g->config);
+	}
+	if (err)
+		service_free(&g->service);
+	return err;
+}
+
+static void unload(struct generation *g)
+{
+	service_free(&g->service);
+	tlsfd_config_free(g->config);
+	backends_close(&g->backends);
+}
+
+/* ---- children ---- */
+
+static _Noreturn void be_worker(struct master *m, unsigned index)
+{
+	struct worker_plan plan = { .service = &m->now.service,
+				    .config = m->now.config,
+				    .backends = m->now.backends,
+				    .listening = m->listening,
+				    .n_listening = m->n_listening,
+				    .index = index,
+				    .workers = m->workers,
+				    .uid = m->uid,
+				    .gid = m->gid,
+				    .user = m->now.service.user,
+				    .master = m->pid };
+
+	close(m->signals.fd);
+	close(m->loop.epoll);
+	_exit(worker_run(&plan));
+}
+
+static void start_child(struct master *m, struct child *child)
+{
+	child->generation = m->number;
+	child->pid = fork();
+	if (child->pid == 0)
+		be_worker(m, child->index);
+	if (child->pid > 0)
+		return;
+	log_error("worker", "fork: %s", strerror(errno));
+	child->pid = 0;
+	loop_at(&m->loop, &m->restart, m->loop.now_ms + RESTART_MS);
+}
+
+static int start_generation(struct master *m)
+{
+	m->number++;
+	for (unsigned i = 0; i < m->workers; i++) {
+		struct child *child = calloc(1, sizeof(*child));
+
+		if (!child)
+			return -ENOMEM;
+		child->index = i;
+		child->next = m->children;
+		m->children = child;
+		start_child(m, child);
+	}
+	return 0;
+}
+
+static void restart(struct timer *timer)
+{
+	struct master *m = owner_of(timer, struct master, restart);
+
+	for (struct child *child = m->children; child; child = child->next)
+		if (!child->pid && !m->stopping)
+			start_child(m, child);
+}
+
+static void log_death(pid_t pid, int status)
+{
+	struct logline line;
+
+	log_begin(&line, "worker");
+	log_number(&line, "pid", (uint64_t)pid);
+	if (WIFSIGNALED(status))
+		log_format(&line, "error", "killed by signal %d; it is replaced", WTERMSIG(status));
+	else
+		log_format(&line, "error", "ended with status %d; it is replaced",
+			   WEXITSTATUS(status));
+	log_end(&line);
+}
+
+static void signal_all(const struct master *m, int sig, unsigned before)
+{
+	for (const struct child *child = m->children; child; child = child->next)
+		if (child->pid && child->generation < before)
+			kill(child->pid, sig);
+}
+
+/* One of the present generation is replaced, not more often than once a second. */
+static void bury(struct master *m, pid_t pid, int status)
+{
+	struct child **link = &m->children, *child;
+
+	while ((child = *link) && child->pid != pid)
+		link = &child->next;
+	if (!child)
+		return;
+	if (m->stopping || child->generation < m->number) {
+		*link = child->next;
+		free(child);
+	} else {
+		log_death(pid, status);
+		child->pid = 0;
+		if (!m->restart.place)
+			loop_at(&m->loop, &m->restart,
+				m->restart.at_ms + RESTART_MS > m->loop.now_ms ?
+					m->restart.at_ms + RESTART_MS :
+					m->loop.now_ms);
+	}
+	if (m->stopping && !m->children)
+		loop_stop(&m->loop);
+}
+
+static void bury_all(struct master *m)
+{
+	pid_t pid;
+	int status;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		bury(m, pid, status);
+}
+
+/* ---- reload and stop ---- */
+
+static bool same_texts(const struct texts *a, const struct texts *b)
+{
+	bool same = a->count == b->count;
+
+	for (size_t i = 0; same && i < a->count; i++)
+		same = !strcmp(a->at[i], b->at[i]);
+	return same;
+}
+
+static bool same_text(const char *a, const char *b)
+{
+	return a && b ? !strcmp(a, b) : a == b;
+}
+
+static void warn_of_what_stays(const struct service *old, const struct service *new)
+{
+	if (!same_texts(&old->listen, &new->listen) || old->workers != new->workers ||
+	    !same_text(old->user, new->user) || !same_text(old->group, new->group))
+		log_error("warning", "listen, workers, user and group change only with a restart");
+}
+
+static void reload(struct master *m)
+{
+	struct generation next = { 0 };
+	struct trouble trouble;
+	struct logline line;
+
+	if (load(&next, m, &trouble)) {
+		log_error("reload", "%s; the old settings stay", trouble.error);
+		return;
+	}
+	warn_of_what_stays(&m->now.service, &next.service);
+	unload(&m->now);
+	m->now = next;
+	if (start_generation(m)) {
+		log_error("reload", "memory is short");
+		return;
+	}
+	signal_all(m, SIGHUP, m->number);
+	log_begin(&line, "reload");
+	log_number(&line, "generation", m->number);
+	log_end(&line);
+}
+
+static void stop(struct master *m)
+{
+	struct child **link = &m->children;
+	struct logline line;
+
+	log_begin(&line, "stopping");
+	log_text(&line, "how", m->stopping ? "now" : "grace");
+	log_end(&line);
+	signal_all(m, m->stopping ? SIGKILL : SIGTERM, m->number + 1);
+	m->stopping = true;
+	while (*link) { /* those that were only to be started */
+		struct child *child = *link;
+
+		if (child->pid) {
+			link = &child->next;
+			continue;
+		}
+		*link = child->next;
+		free(child);
+	}
+	if (!m->children)
+		loop_stop(&m->loop);
+}
+
+static void on_signal(struct source *source, uint32_t events)
+{
+	struct master *m = owner_of(source, struct master, signals);
+	struct signalfd_siginfo info;
+
+	(void)events;
+	if (read(source->fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	if (info.ssi_signo == SIGCHLD)
+		bury_all(m);
+	else if (info.ssi_signo != SIGHUP)
+		stop(m);
+	else if (!m->stopping)
+		reload(m);
+}
+
+/* ---- the start ---- */
+
+static int fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static int fail(int status, const char *format, ...)
+{
+	char text[600];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	fprintf(stderr, "tlsfd serve: %s\n", text);
+	return status;
+}
+
+static int find_user(struct master *m)
+{
+	const struct service *s = &m->now.service;
+	const struct passwd *user = s->user ? getpwnam(s->user) : NULL;
+	const struct group *group = s->group ? getgrnam(s->group) : NULL;
+
+	if (s->user && !user)
+		return fail(EXIT_CONFIG, "user %s: there is none", s->user);
+	if (s->group && (!group || !user))
+		return fail(EXIT_CONFIG, "group %s: %s", s->group,
+			    group ? "--user is needed, too" : "there is none");
+	if (user && geteuid() != 0 && user->pw_uid != geteuid())
+		return fail(EXIT_CONFIG, "user %s: only root can become somebody else", s->user);
+	m->uid = user ? user->pw_uid : geteuid();
+	m->gid = group ? group->gr_gid : user ? user->pw_gid : getegid();
+	return EXIT_OK;
+}
+
+/* Said once here, so that nobody has to find it out from the lines of connections. */
+static int check_kernel(const struct service *s)
+{
+	struct ulp ulp;
+
+	ask_ulp(&ulp);
+	if (ulp.answer.verdict == PROBE_YES)
+		return EXIT_OK;
+	if (s->require_kernel)
+		return fail(EXIT_KERNEL, "no kernel TLS: %s; %s", ulp.sentence,
+			    ulp.remedy ? ulp.remedy : "see tlsfd doctor");
+	log_error("warning", "no kernel TLS, all goes through user space: %s; %s", ulp.sentence,
+		  ulp.remedy ? ulp.remedy : "see tlsfd doctor");
+	return EXIT_OK;
+}
+
+static int listen_status(int err)
+{
+	return err == -EINVAL ? EXIT_USAGE : err == -ENOMEM ? EXIT_FAILED : EXIT_LISTEN;
+}
+
+static int open_ports(struct master *m)
+{
+	const struct texts *listen = &m->now.service.listen;
+	char error[512];
+
+	m->listening = calloc(listen->count, sizeof(*m->listening));
+	if (!m->listening)
+		return fail(EXIT_FAILED, "memory is short");
+	for (size_t i = 0; i < listen->count; i++) {
+		int err = listening_open(&m->listening[i], listen->at[i], m->workers, error,
+					 sizeof(error));
+
+		if (err)
+			return fail(listen_status(err), "%s", error);
+		m->n_listening++;
+	}
+	return EXIT_OK;
+}
+
+static unsigned count_cpus(void)
+{
+	cpu_set_t set;
+
+	return sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : (unsigned)CPU_COUNT(&set);
+}
+
+static void raise_limits(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
+static int watch_signals(struct master *m)
+{
+	static const int ours[] = { SIGHUP, SIGINT, SIGTERM, SIGCHLD };
+	sigset_t set;
+
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&set);
+	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
+		sigaddset(&set, ours[i]);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	m->signals = (struct source){ signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), on_signal };
+	return m->signals.fd < 0 ? -errno : loop_add(&m->loop, &m->signals, EPOLLIN);
+}
+
+static void tell(const struct master *m)
+{
+	struct logline line;
+
+	if (m->self.pem) {
+		log_begin(&line, "self-signed");
+		log_text(&line, "sha256", m->self.fingerprint);
+		log_end(&line);
+	}
+	for (size_t i = 0; i < m->n_listening; i++) {
+		log_begin(&line, "listening");
+		log_text(&line, "addr", m->listening[i].address);
+		log_end(&line);
+	}
+}
+
+static int run(struct master *m)
+{
+	int err = loop_open(&m->loop);
+
+	if (!err)
+		err = watch_signals(m);
+	if (!err)
+		err = start_generation(m);
+	if (!err) {
+		tell(m);
+		err = loop_run(&m->loop);
+	}
+	return err ? fail(EXIT_FAILED, "%s", strerror(-err)) : EXIT_OK;
+}
+
+static int prepare(struct master *m)
+{
+	const struct service *s = &m->now.service;
+	int status = find_user(m);
+
+	m->workers = s->workers ? s->workers : count_cpus();
+	m->restart.due = restart;
+	raise_limits();
+	if (!status && !s->check_config)
+		status = open_ports(m);
+	if (!status)
+		status = check_kernel(s);
+	if (!status && s->check_config) {
+		puts("the configuration is good");
+		status = finish_output(EXIT_OK);
+	}
+	return status;
+}
+
+static void clean_up(struct master *m)
+{
+	for (size_t i = 0; i < m->n_listening; i++)
+		listening_close(&m->listening[i]);
+	free(m->listening);
+	self_signed_free(&m->self);
+	unload(&m->now);
+}
+
+int serve(int argc, char **argv)
+{
+	struct master m = { .argc = argc, .argv = argv, .pid = getpid() };
+	struct settings settings;
+	struct service service;
+	struct trouble trouble;
+	int status;
+
+	if (service_read(&service, &settings, argc, argv) == 0) {
+		if (settings.help)
+			return verb_help("serve");
+		service_free(&service);
+	}
+	if (load(&m.now, &m, &trouble))
+		return fail(trouble.status, "%s", trouble.error);
+	status = prepare(&m);
+	if (!status && !m.now.service.check_config)
+		status = run(&m);
+	clean_up(&m);
+	return status;
+}

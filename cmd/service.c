@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+#include "service.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+/* ---- words ---- */
+
+struct word {
+	const char *text;
+	int value;
+};
+
+static int set_word(struct settings *s, const struct setting *setting, const char *value,
+		    const struct word *words, int *member)
+{
+	char known[128] = "";
+
+	for (; words->text; words++) {
+		if (!strcmp(words->text, value)) {
+			*member = words->value;
+			return 0;
+		}
+		strncat(known, *known ? ", " : "", sizeof(known) - strlen(known) - 1);
+		strncat(known, words->text, sizeof(known) - strlen(known) - 1);
+	}
+	return settings_fail(s, -EINVAL, "%s: one of %s is wanted, not '%s'", setting->name, known,
+			     value);
+}
+
+static int set_client_auth(struct settings *s, const struct setting *setting, const char *value)
+{
+	static const struct word words[] = { { "none", TLSFD_CLIENT_AUTH_NONE },
+					     { "optional", TLSFD_CLIENT_AUTH_OPTIONAL },
+					     { "required", TLSFD_CLIENT_AUTH_REQUIRED },
+					     { 0 } };
+	int got = 0, err = set_word(s, setting, value, words, &got);
+
+	if (!err)
+		((struct service *)s->target)->client_auth = (enum tlsfd_client_auth)got;
+	return err;
+}
+
+static int set_version(struct settings *s, const struct setting *setting, const char *value)
+{
+	static const struct word words[] = { { "1.2", TLSFD_TLS_1_2 },
+					     { "1.3", TLSFD_TLS_1_3 },
+					     { 0 } };
+	int got = 0, err = set_word(s, setting, value, words, &got);
+
+	if (!err)
+		*(enum tlsfd_version *)((char *)s->target + setting->offset) =
+			(enum tlsfd_version)got;
+	return err;
+}
+
+/* ---- the table ---- */
+
+#define AT(member) .offset = offsetof(struct service, member)
+#define DAYS(n) ((n) * 24 * 3600)
+
+const struct setting service_settings[] = {
+	{ "listen", "ADDR", "127.0.0.1:8443, [::1]:443, :443 (all); repeatable", set_texts, AT(listen) },
+	{ "forward", "TARGET", "HOST:PORT or unix:PATH; repeatable", set_texts, AT(forward) },
+	{ "cert", "FILE", "certificate and its chain, PEM; repeatable, for more names", set_texts, AT(cert) },
+	{ "key", "FILE", "its key, in the same order; default: in the certificate's file", set_texts,
+	  AT(key) },
+	{ "cert-dir", "DIR", "all of its *.pem and *.crt, each with its key in it or in *.key", set_text,
+	  AT(cert_dir) },
+	{ "self-signed", NULL, "a certificate made now, for trying things out", set_switch,
+	  AT(self_signed) },
+	{ "client-ca", "FILE", "who signs the certificates of clients", set_text, AT(client_ca) },
+	{ "client-auth", "WORD", "none, optional, required (default with --client-ca)", set_client_auth,
+	  AT(client_auth) },
+	{ "crl", "FILE", "revoked certificates of clients", set_text, AT(crl) },
+	{ "alpn", "LIST", "application protocols: h2,http/1.1", set_text, AT(alpn) },
+	{ "min-version", "VERSION", "1.2 (default) or 1.3", set_version, AT(min_version) },
+	{ "max-version", "VERSION", "1.2 or 1.3 (default)", set_version, AT(max_version) },
+	{ "ciphers", "LIST", "default: forward secret AEADs that this kernel has", set_text, AT(ciphers) },
+	{ "groups", "LIST", "for the key exchange: X25519:P-256", set_text, AT(groups) },
+	{ "require-kernel", NULL, "refuse connections that would stay in user space", set_switch,
+	  AT(require_kernel) },
+	{ "workers", "N", "processes; default: one per CPU", set_number, AT(workers), 1, 1024 },
+	{ "max-connections", "N", "at once; more wait to be accepted", set_number, AT(max_connections), 1,
+	  INT_MAX },
+	{ "max-handshakes", "N", "at once; more push the oldest out (4096)", set_number,
+	  AT(max_handshakes), 1, INT_MAX },
+	{ "handshake-timeout", "SECONDS", "default: 10", set_seconds, AT(handshake_ms), 0, DAYS(1) },
+	{ "idle-timeout", "SECONDS", "default: 600; 0: none", set_seconds, AT(idle_ms), 0, DAYS(30) },
+	{ "grace", "SECONDS", "for connections after SIGTERM (30)", set_seconds, AT(grace_ms), 0, DAYS(1) },
+	{ "user", "NAME", "of the workers", set_text, AT(user) },
+	{ "group", "NAME", "of the workers; default: the user's", set_text, AT(group) },
+	{ "config", "FILE", "these settings, 'name value' a line", set_config, AT(config) },
+	{ "check-config", NULL, "say whether all this is right, and end", set_switch, AT(check_config) },
+	{ 0 },
+};
+
+/* ---- reading ---- */
+
+static int check(const struct service *s, struct settings *settings)
+{
+	if (!s->listen.count && !s->check_config)
+		return settings_fail(settings, -EINVAL, "--listen ADDR is needed");
+	if (!s->forward.count)
+		return settings_fail(settings, -EINVAL, "--forward HOST:PORT is needed");
+	if (!s->cert.count && !s->cert_dir && !s->self_signed)
+		return settings_fail(settings, -EINVAL,
+				     "a certificate is needed: --cert and --key, --cert-dir, or "
+				     "--self-signed for a try");
+	if (s->key.count && s->key.count != s->cert.count)
+		return settings_fail(settings, -EINVAL, "there are %zu --cert but %zu --key",
+				     s->cert.count, s->key.count);
+	if (s->client_auth != TLSFD_CLIENT_AUTH_NONE && !s->client_ca)
+		return settings_fail(settings, -EINVAL, "--client-auth needs --client-ca FILE");
+	if (s->min_version > s->max_version)
+		return settings_fail(settings, -EINVAL, "--min-version is above --max-version");
+	return 0;
+}
+
+int service_read(struct service *service, struct settings *settings, int argc, char **argv)
+{
+	int err;
+
+	*service = (struct service){
+		.min_version = TLSFD_TLS_1_2,
+		.max_version = TLSFD_TLS_1_3,
+		.client_auth = (enum tlsfd_client_auth)-1,
+		.max_handshakes = 4096,
+		.handshake_ms = 10000,
+		.idle_ms = 600000,
+		.grace_ms = 30000,
+	};
+	*settings = (struct settings){ .table = service_settings, .target = service };
+	err = settings_read(settings, argc, argv);
+	if (settings->help)
+		return 0;
+	if (service->client_auth == (enum tlsfd_client_auth)-1)
+		service->client_auth = service->client_ca ? TLSFD_CLIENT_AUTH_REQUIRED :
+							    TLSFD_CLIENT_AUTH_NONE;
+	if (!err && settings->operands < argc)
+		err = settings_fail(settings, -EINVAL, "'%s' is one word too many",
+				    argv[settings->operands]);
+	if (!err)
+		err = check(service, settings);
+	if (err)
+		service_free(service);
+	return err;
+}
+
+void service_free(struct service *service)
+{
+	settings_free(service_settings, service);
+}

@@ -1,0 +1,32 @@
+/*
+ * What `tlsfd serve` was told to do, by its command line and config file.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef TLSFD_SERVICE_H
+#define TLSFD_SERVICE_H
+
+#include <tlsfd.h>
+
+#include "settings.h"
+
+struct service {
+	struct texts listen, forward;
+	struct texts cert, key; /* pairs */
+	char *cert_dir, *client_ca, *crl, *alpn, *ciphers, *groups, *user, *group, *config;
+	bool self_signed, require_kernel, check_config;
+	enum tlsfd_client_auth client_auth;
+	enum tlsfd_version min_version, max_version;
+	unsigned workers; /* 0: one per CPU */
+	unsigned max_connections, max_handshakes; /* 0: as many as there are file descriptors */
+	unsigned handshake_ms, idle_ms, grace_ms;
+};
+
+extern const struct setting service_settings[];
+
+/* Fills in *service, whose earlier content is forgotten. 0, or a negative errno with the
+ * sentence in settings->error, and then there is nothing to free. */
+int service_read(struct service *service, struct settings *settings, int argc, char **argv);
+void service_free(struct service *service);
+
+#endif

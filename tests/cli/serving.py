@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: MIT
+"""A running `tlsfd serve`, its log, certificates and backends: what test_serve.py stands on."""
+import http.server
+import os
+import re
+import shlex
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+
+BIN = os.path.abspath(os.environ.get("TLSFD_BIN", "build/tlsfd"))
+LIMIT = 20  # seconds that any one thing may take
+
+
+def expected_place():
+    """Where records are to be made on this kernel."""
+    return "kernel" if os.path.exists("/proc/net/tls_stat") else "user"
+
+
+# ---- certificates ----
+
+def openssl(*args):
+    subprocess.run(["openssl", *args], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                   stderr=subprocess.PIPE)
+
+
+class Authority:
+    """A CA of our own."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+        self.root = self.path("root.pem")
+        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
+                self.path("root.key"), "-out", self.root, "-subj", "/CN=root", "-days", "30")
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def issue(self, name, *names, expired=False):
+        """The paths of a certificate for these names and of its key."""
+        request, cert, key = (self.path(name + end) for end in (".csr", ".pem", ".key"))
+        openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
+                "-out", request, "-subj", "/CN=" + name)
+        with open(self.path("ca.cnf"), "w", encoding="ascii") as config:
+            config.write("[ca]\ndefault_ca=d\n[d]\nnew_certs_dir=%s\ndatabase=%s\nserial=%s\nrand_serial=yes\n"
+                         "policy=p\ndefault_md=sha256\nunique_subject=no\n[p]\ncommonName=supplied\n"
+                         "[e]\nsubjectAltName=%s\n" % (
+                             self.folder, self.path("index"), self.path("serial"),
+                             ",".join("DNS:" + n for n in names or (name,))))
+        with open(self.path("index"), "a", encoding="ascii"):
+            pass
+        dates = ["-startdate", "20200101000000Z", "-enddate", "20200201000000Z"] if expired else ["-days", "30"]
+        openssl("ca", "-batch", "-config", self.path("ca.cnf"), "-extensions", "e", "-cert", self.root,
+                "-keyfile", self.path("root.key"), "-in", request, "-out", cert, "-notext", *dates)
+        return cert, key
+
+
+# ---- backends ----
+
+class Backend:
+    """A TCP or Unix server in threads: handle(socket) is called for each connection."""
+
+    def __init__(self, handle, path=None):
+        if path:
+            self.listener = socket.socket(socket.AF_UNIX)
+            self.listener.bind(path)
+            self.listener.listen(128)
+            self.target = "unix:" + path
+        else:
+            self.listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+            self.target = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        self.handle, self.count = handle, 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            self.count += 1
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection):
+        with connection:
+            connection.settimeout(LIMIT)
+            try:
+                self.handle(connection)
+            except OSError:
+                pass
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+def echo(connection):
+    """Sends back what comes, and an end for an end."""
+    while data := connection.recv(65536):
+        connection.sendall(data)
+    connection.shutdown(socket.SHUT_WR)
+
+
+def saying(text):
+    def say(connection):
+        connection.sendall(text)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
+    return say
+
+
+def web(folder):
+    """Python's own web server on a folder: its target."""
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(folder))
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server, "127.0.0.1:%d" % server.server_address[1]
+
+
+def unused_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+# ---- the server ----
+
+def parse(line):
+    """A line of logfmt as a dict."""
+    fields = {}
+    for word in shlex.split(line):
+        name, _, value = word.partition("=")
+        fields[name] = value
+    return fields
+
+
+class Serve:
+    """`tlsfd serve`, its log read as it comes."""
+
+    def __init__(self, *options, listen="127.0.0.1:0", wait=True, binary=BIN):
+        command = [binary, "serve", *(["--listen", listen] if listen else []), *options]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True)
+        self.lines, self.changed, self.ended = [], threading.Condition(), False
+        threading.Thread(target=self._read, daemon=True).start()
+        if wait:
+            address = self.line(event="listening")["addr"]
+            self.port = int(re.search(r":(\d+)$", address).group(1))
+
+    def _read(self):
+        for line in self.process.stderr:
+            with self.changed:
+                self.lines.append(parse(line))
+                self.changed.notify_all()
+        with self.changed:
+            self.ended = True
+            self.changed.notify_all()
+
+    def matching(self, **fields):
+        return [line for line in self.lines if all(line.get(k) == v for k, v in fields.items())]
+
+    def line(self, count=1, **fields):
+        """The count-th line that has these fields, as soon as it is there."""
+        with self.changed:
+            there = self.changed.wait_for(lambda: len(self.matching(**fields)) >= count or self.ended, LIMIT)
+            found = self.matching(**fields)
+            assert there and len(found) >= count, "no line %s in %s" % (fields, self.lines)
+            return found[count - 1]
+
+    def connect(self, context=None, name="one.example", **options):
+        """A TLS connection of Python's."""
+        if not context:
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # which Python sets: a cut would look like an end
+        options.setdefault("suppress_ragged_eofs", False)
+        raw = socket.create_connection(("127.0.0.1", self.port), timeout=LIMIT)
+        try:
+            return context.wrap_socket(raw, server_hostname=name, **options)
+        except BaseException:
+            raw.close()
+            raise
+
+    def workers(self):
+        path = "/proc/%d/task/%d/children" % (self.process.pid, self.process.pid)
+        if not os.path.exists(path):  # a kernel without CONFIG_PROC_CHILDREN
+            found = subprocess.run(["pgrep", "-P", str(self.process.pid)], stdout=subprocess.PIPE, check=False)
+            return [int(word) for word in found.stdout.split()]
+        with open(path, encoding="ascii") as children:
+            return [int(word) for word in children.read().split()]
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def wait(self):
+        return self.process.wait(LIMIT)
+
+    def stop(self):
+        """Ends it and its workers, at once."""
+        if self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+            self.signal(signal.SIGTERM)
+            try:
+                self.process.wait(1)
+            except subprocess.TimeoutExpired:
+                self.signal(signal.SIGINT)
+                self.process.wait(LIMIT)
+        self.process.stdout.close()
+
+
+def answer(connection):
+    """All bytes up to a clean end."""
+    parts = []
+    while data := connection.recv(65536):
+        parts.append(data)
+    return b"".join(parts)

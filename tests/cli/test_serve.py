@@ -1,0 +1,696 @@
+# SPDX-License-Identifier: MIT
+"""tlsfd serve: real clients on one side, real backends on the other.
+
+TLSFD_BIN  the command (default: build/tlsfd)
+"""
+import hashlib
+import os
+import re
+import resource
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+import time
+
+import pytest
+
+from serving import BIN, LIMIT, Authority, Backend, Serve, answer, echo, expected_place, saying, \
+    unused_port, web
+
+
+CUT = (ssl.SSLError, ConnectionResetError)  # of Python's clients: an end without close_notify
+
+
+@pytest.fixture(scope="session")
+def ca(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def one(ca):
+    """Options of the plainest certificate."""
+    cert, key = ca.issue("one.example")
+    return ["--cert", cert, "--key", key]
+
+
+@pytest.fixture
+def serve():
+    running = []
+
+    def begin(*options, **how):
+        running.append(Serve(*options, **how))
+        return running[-1]
+
+    yield begin
+    for server in running:
+        server.stop()
+
+
+@pytest.fixture
+def backend():
+    running = []
+
+    def begin(handle=echo, **how):
+        running.append(Backend(handle, **how))
+        return running[-1]
+
+    yield begin
+    for server in running:
+        server.close()
+
+
+def refused(*options):
+    """Exit status and stderr of a server that does not start."""
+    done = subprocess.run([BIN, "serve", *options], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, timeout=LIMIT, check=False)
+    return done.returncode, done.stderr
+
+
+def check_moved(line):
+    """The log line of a connection that was where it should be."""
+    assert (line["tx"], line["rx"]) == (expected_place(), expected_place()), line
+    assert line["why"] == ("" if expected_place() == "kernel" else line["why"])
+
+
+# ---- clients ----
+
+def test_curl_takes_a_file(serve, one, ca, tmp_path):
+    data = os.urandom(5_000_000)
+    (tmp_path / "file").write_bytes(data)
+    site, target = web(tmp_path)
+    server = serve("--forward", target, *one)
+    got = subprocess.run(["curl", "-s", "--cacert", ca.root, "--resolve", "one.example:%d:127.0.0.1" % server.port,
+                          "https://one.example:%d/file" % server.port], stdout=subprocess.PIPE, check=True,
+                         timeout=LIMIT).stdout
+    site.shutdown()
+    assert got == data
+    line = server.line(event="connection")
+    check_moved(line)
+    assert line["sni"] == "one.example" and line["end"] == "closed"
+    assert int(line["out"]) > len(data) and 0 < int(line["in"]) < 1000
+
+
+def test_curl_sends_a_file(serve, one, backend, tmp_path):
+    data = os.urandom(3_000_000)
+    (tmp_path / "file").write_bytes(data)
+    got = []
+
+    def receive(connection):
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += connection.recv(1)
+        body = b""
+        while len(body) < len(data):
+            body += connection.recv(65536)
+        got.append(body)
+        connection.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    server = serve("--forward", backend(receive).target, *one)
+    subprocess.run(["curl", "-skf", "-H", "Expect:", "-T", str(tmp_path / "file"),
+                    "https://127.0.0.1:%d/" % server.port], check=True, timeout=LIMIT)
+    assert got == [data]
+    check_moved(server.line(event="connection"))
+
+
+@pytest.mark.parametrize("version", ["tls1_2", "tls1_3"])
+def test_openssl(serve, one, ca, backend, version):
+    server = serve("--forward", backend(saying(b"from behind")).target, *one)
+    done = subprocess.run(["openssl", "s_client", "-connect", "127.0.0.1:%d" % server.port, "-" + version, "-quiet",
+                           "-verify_return_error", "-CAfile", ca.root, "-servername", "one.example",
+                           "-verify_hostname", "one.example"],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=LIMIT,
+                          check=False)
+    assert done.stdout == b"from behind", done.stderr
+    line = server.line(event="connection")
+    check_moved(line)
+    assert line["version"] == {"tls1_2": "TLSv1.2", "tls1_3": "TLSv1.3"}[version]
+
+
+def test_gnutls(serve, one, ca, backend):
+    server = serve("--forward", backend(saying(b"from behind")).target, *one)
+    done = subprocess.run(["gnutls-cli", "--x509cafile", ca.root, "--verify-hostname", "one.example",
+                           "--sni-hostname", "one.example", "--port", str(server.port), "127.0.0.1"],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          timeout=LIMIT, check=False)
+    assert b"from behind" in done.stdout
+    check_moved(server.line(event="connection"))
+
+
+def test_python_both_ways_and_half_closed(serve, one, backend):
+    data = os.urandom(2_000_000)
+    server = serve("--forward", backend().target, *one)
+    with server.connect() as connection:
+        sender = threading.Thread(target=connection.sendall, args=(data,))
+        sender.start()
+        got = b""
+        while len(got) < len(data):
+            got += connection.recv(65536)
+        sender.join()
+        assert got == data
+        connection.unwrap().close()
+    line = server.line(event="connection")
+    check_moved(line)
+    assert (line["in"], line["out"], line["end"]) == (str(len(data)), str(len(data)), "closed")
+
+
+def test_a_cut_is_a_cut(serve, one, backend):
+    seen, over = [], threading.Event()
+
+    def note_the_end(connection):
+        assert connection.recv(100) == b"half"
+        try:
+            seen.append(connection.recv(100))
+        except ConnectionResetError:
+            seen.append("reset")
+        over.set()
+
+    server = serve("--forward", backend(note_the_end).target, *one)
+    with server.connect() as connection:
+        connection.sendall(b"half")
+        connection.shutdown(socket.SHUT_WR)  # FIN, no close_notify
+        server.line(event="connection", end="truncated")
+    assert over.wait(LIMIT) and seen == ["reset"]
+
+
+# ---- who we are, whom we trust ----
+
+def name_of(server, name, ca):
+    """The name in the certificate that comes for this SNI."""
+    context = ssl.create_default_context(cafile=ca.root)
+    context.check_hostname = False
+    with server.connect(context, name) as connection:
+        return dict(pair[0] for pair in connection.getpeercert()["subject"])["commonName"]
+
+
+def test_names(serve, ca, backend):
+    certs = [ca.issue("first.example"), ca.issue("second.example"),
+             ca.issue("wild.example", "*.wild.example", "wild.example")]
+    server = serve("--forward", backend().target,
+                   *[word for cert, key in certs for word in ("--cert", cert, "--key", key)])
+    for asked, got in (("first.example", "first.example"), ("second.example", "second.example"),
+                       ("a.wild.example", "wild.example"), ("wild.example", "wild.example"),
+                       ("nobody.example", "first.example"), ("a.b.wild.example", "first.example")):
+        assert name_of(server, asked, ca) == got
+
+
+def test_certificate_folder(serve, ca, backend, tmp_path):
+    for name in "a.example", "b.example":
+        cert, key = ca.issue(name)
+        with open(cert, "rb") as chain, open(key, "rb") as secret:
+            if name == "a.example":
+                (tmp_path / (name + ".crt")).write_bytes(chain.read())
+                (tmp_path / (name + ".key")).write_bytes(secret.read())
+            else:
+                (tmp_path / (name + ".pem")).write_bytes(chain.read() + secret.read())
+    server = serve("--forward", backend().target, "--cert-dir", str(tmp_path))
+    assert name_of(server, "b.example", ca) == "b.example"
+    assert name_of(server, "a.example", ca) == "a.example"
+    assert name_of(server, "c.example", ca) == "a.example"
+
+
+def test_self_signed(serve, backend):
+    server = serve("--forward", backend(saying(b"hello")).target, "--self-signed")
+    told = server.line(event="self-signed")["sha256"]
+    with server.connect() as connection:
+        assert hashlib.sha256(connection.getpeercert(binary_form=True)).hexdigest() == told
+        assert answer(connection) == b"hello"
+
+
+def test_client_certificates(serve, one, ca, backend):
+    cert, key = ca.issue("client")
+    server = serve("--forward", backend(saying(b"hello")).target, *one, "--client-ca", ca.root)
+    context = ssl.create_default_context(cafile=ca.root)
+    with pytest.raises(OSError), server.connect(context) as connection:
+        connection.recv(1)  # TLS 1.3: the client learns of it with its first read
+    line = server.line(event="connection", end="handshake")
+    assert "no certificate" in line["error"]
+    context.load_cert_chain(cert, key)
+    with server.connect(context) as connection:
+        assert answer(connection) == b"hello"
+
+
+def test_optional_client_certificate(serve, one, ca, backend):
+    server = serve("--forward", backend(saying(b"hello")).target, *one, "--client-ca", ca.root, "--client-auth",
+                   "optional")
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
+
+
+def test_alpn(serve, one, backend):
+    server = serve("--forward", backend().target, *one, "--alpn", "h2,http/1.1")
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["http/1.1", "h2"])
+    with server.connect(context) as connection:
+        assert connection.selected_alpn_protocol() == "h2"
+
+
+@pytest.mark.parametrize("options,client,agreed", [
+    (["--min-version", "1.3"], "-tls1_2", False), (["--min-version", "1.3"], "-tls1_3", True),
+    (["--max-version", "1.2"], "-tls1_3", False), (["--max-version", "1.2"], "-tls1_2", True),
+    ([], "-tls1_1", False)])
+def test_versions(serve, one, backend, options, client, agreed):
+    server = serve("--forward", backend().target, *one, *options)
+    done = subprocess.run(["openssl", "s_client", "-connect", "127.0.0.1:%d" % server.port, client, "-cipher",
+                           "DEFAULT@SECLEVEL=0"],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=LIMIT,
+                          check=False)
+    assert (done.returncode == 0) == agreed
+    assert (server.line(event="connection")["end"] != "handshake") == agreed
+
+
+def test_default_ciphers_are_the_kernels(serve, one, backend):
+    server = serve("--forward", backend().target, *one)
+    done = subprocess.run(["openssl", "s_client", "-connect", "127.0.0.1:%d" % server.port, "-tls1_2", "-cipher",
+                           "ECDHE-ECDSA-AES128-SHA256"],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=LIMIT,
+                          check=False)
+    assert done.returncode != 0
+    server.line(event="connection", end="handshake")
+
+
+CBC = ["--ciphers", "ECDHE-ECDSA-AES128-SHA256", "--max-version", "1.2"]
+
+
+def test_user_space_says_why(serve, one, backend):
+    server = serve("--forward", backend(saying(b"hello")).target, *one, *CBC)
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
+    line = server.line(event="connection")
+    assert (line["tx"], line["rx"], line["why"]) == ("user", "user", "cipher")
+
+
+@pytest.mark.skipif(expected_place() == "user", reason="it does not start without kernel TLS")
+def test_required_kernel_refuses_the_rest(serve, one, backend):
+    behind = backend(saying(b"hello"))
+    server = serve("--forward", behind.target, *one, *CBC, "--require-kernel")
+    with pytest.raises(OSError), server.connect() as connection:
+        assert connection.recv(1)
+        raise AssertionError("data came")
+    line = server.line(event="connection", end="handshake")
+    assert "no kernel has this cipher" in line["error"]
+    assert behind.count == 0
+
+
+@pytest.mark.skipif(expected_place() == "kernel", reason="the kernel has TLS")
+def test_required_kernel_is_not_there(one):
+    status, said = refused("--listen", "127.0.0.1:0", "--forward", "127.0.0.1:1", *one, "--require-kernel")
+    assert status == 6 and "no kernel TLS" in said
+
+
+# ---- backends ----
+
+def test_unix_backend(serve, one, backend):
+    path = "/tmp/tlsfd-%d.sock" % os.getpid()
+    data = os.urandom(300_000)
+    server = serve("--forward", backend(saying(data), path=path).target, *one)
+    try:
+        with server.connect() as connection:
+            assert answer(connection) == data
+    finally:
+        os.unlink(path)
+
+
+def test_round_robin(serve, one, backend):
+    behind = [backend(saying(b"%d" % i)) for i in range(3)]
+    server = serve("--workers", "1", *one, *[word for b in behind for word in ("--forward", b.target)])
+    got = []
+    for _ in range(6):
+        with server.connect() as connection:
+            got.append(answer(connection))
+    assert got == [b"0", b"1", b"2"] * 2
+
+
+def test_a_backend_is_down(serve, one, backend):
+    server = serve("--workers", "1", *one, "--forward", "127.0.0.1:%d" % unused_port(), "--forward",
+                   backend(saying(b"up")).target)
+    for _ in range(4):
+        with server.connect() as connection:
+            assert answer(connection) == b"up"
+    assert len(server.matching(event="backend", state="down")) == 1
+
+
+def test_no_backend(serve, one, backend):
+    port = unused_port()
+    server = serve("--workers", "1", *one, "--forward", "127.0.0.1:%d" % port)
+    with server.connect() as connection, pytest.raises(CUT):
+        connection.recv(1)
+    assert server.line(event="connection")["end"] == "backend"
+    with socket.create_server(("127.0.0.1", port)) as late:  # it comes up
+        with server.connect():
+            late.settimeout(LIMIT)
+            late.accept()[0].close()
+    server.line(event="backend", state="up")
+
+
+# ---- bad input ----
+
+def bad(ca):
+    cert, key = ca.issue("bad.example")
+    _, other = ca.issue("other.example")
+    good = ["--listen", "127.0.0.1:0", "--forward", "127.0.0.1:1", "--cert", cert, "--key", key]
+    base = good[:4]
+    yield 2, "--listen", good[2:]
+    yield 2, "--forward", good[:2] + good[4:]
+    yield 2, "certificate is needed", base
+    yield 2, "no option", good + ["--no-such-option"]
+    yield 2, "wants a value", good + ["--workers"]
+    yield 2, "number from 1", good + ["--workers", "many"]
+    yield 2, "number from 1", good + ["--workers", "0"]
+    yield 2, "number from 0", good + ["--idle-timeout", "-1"]
+    yield 2, "one of none, optional, required", good + ["--client-auth", "perhaps"]
+    yield 2, "--client-ca", good + ["--client-auth", "required"]
+    yield 2, "above", good + ["--min-version", "1.3", "--max-version", "1.2"]
+    yield 2, "one word too many", good + ["word"]
+    yield 2, "2 --cert but 1 --key", good + ["--cert", cert]
+    yield 2, "ADDRESS:PORT", ["--listen", "nowhere", *good[2:]]
+    yield 2, "ADDRESS:PORT", ["--listen", "127.0.0.1:99999", *good[2:]]
+    yield 2, "no.such.file", good + ["--config", "/no.such.file"]
+    yield 4, "HOST:PORT", [*good[:2], "--forward", "nowhere", *good[4:]]
+    yield 4, "no-such-host.invalid", [*good[:2], "--forward", "no-such-host.invalid:1", *good[4:]]
+    yield 4, "no.such.file", [*base, "--cert", "/no.such.file", "--key", key]
+    yield 4, "no private key", [*base, "--cert", cert, "--key", cert]
+    yield 4, "not the first certificate's", [*base, "--cert", cert, "--key", other]
+    yield 4, "no.such.folder", [*base, "--cert-dir", "/no.such.folder"]
+    yield 4, "ciphers", good + ["--ciphers", "NO-SUCH"]
+    yield 4, "no.such.file", good + ["--client-ca", "/no.such.file"]
+    yield 4, "no-such-user", good + ["--user", "no-such-user"]
+    yield 5, "no such address", ["--listen", "203.0.113.1:0", *good[2:]]
+
+
+def test_bad_settings(ca):
+    for status, sentence, options in bad(ca):
+        got, said = refused(*options)
+        assert got == status and sentence in said, (options, got, said)
+        assert said.count("\n") == 1 and said.startswith("tlsfd serve: "), said
+
+
+def test_port_in_use(serve, one, backend):
+    server = serve("--forward", backend().target, *one)
+    status, said = refused("--listen", "127.0.0.1:%d" % server.port, "--forward", "127.0.0.1:1", *one)
+    assert status == 5 and "in use" in said
+
+
+def test_expired_certificate_is_said(serve, ca, backend):
+    cert, key = ca.issue("old.example", expired=True)
+    server = serve("--forward", backend(saying(b"hello")).target, "--cert", cert, "--key", key)
+    assert "expired" in server.line(event="warning", file=cert)["error"]
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
+
+
+def test_http_on_the_tls_port(serve, one, backend):
+    server = serve("--forward", backend().target, *one)
+    subprocess.run(["curl", "-s", "http://127.0.0.1:%d/" % server.port], check=False, timeout=LIMIT,
+                   stdout=subprocess.DEVNULL)
+    assert server.line(event="connection", end="handshake")["error"] == "HTTP request on the TLS port"
+
+
+def test_silence_and_halves(serve, one, backend):
+    """Many that begin and say no more; others don't notice."""
+    server = serve("--forward", backend(saying(b"hello")).target, *one, "--handshake-timeout", "5")
+    silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(200)]
+    for i, connection in enumerate(silent):
+        connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[:i % 12])
+    began = time.monotonic()
+    for _ in range(5):
+        with server.connect() as connection:
+            assert answer(connection) == b"hello"
+    assert time.monotonic() - began < 4.5
+    server.line(200, event="connection", error="the handshake was not done in time")
+    for connection in silent:
+        connection.settimeout(LIMIT)
+        try:
+            assert connection.recv(1) == b""
+        except ConnectionResetError:
+            pass
+        connection.close()
+
+
+def test_too_many_handshakes_push_the_oldest_out(serve, one, backend):
+    server = serve("--workers", "1", "--forward", backend(saying(b"hello")).target, *one, "--max-handshakes", "8")
+    silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
+    server.line(13, event="connection", error="too many handshakes at once, this was the oldest")
+    for connection in silent:
+        connection.close()
+
+
+# ---- limits ----
+
+def test_more_connections_wait(serve, one, backend):
+    server = serve("--workers", "1", "--forward", backend().target, *one, "--max-connections", "2")
+    first, second = server.connect(), server.connect()
+    with socket.create_connection(("127.0.0.1", server.port)) as raw:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        raw.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            context.wrap_socket(raw)
+    with second:
+        second.sendall(b"x")
+        assert second.recv(1) == b"x"
+        second.unwrap()
+    with server.connect() as third:  # there is room again
+        third.sendall(b"y")
+        assert third.recv(1) == b"y"
+    first.close()
+
+
+def test_idle(serve, one, backend):
+    server = serve("--forward", backend().target, *one, "--idle-timeout", "0.3")
+    with server.connect() as connection:
+        for _ in range(4):
+            time.sleep(0.15)
+            connection.sendall(b"x")
+            assert connection.recv(1) == b"x"
+        with pytest.raises(CUT):
+            connection.recv(1)
+    server.line(event="connection", end="idle")
+
+
+def test_no_file_descriptors_left(serve, one, backend):
+    """EMFILE: accepting pauses, and goes on."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    server = serve("--workers", "1", "--forward", backend(saying(b"hello")).target, *one)
+    with server.connect() as connection:  # the worker is there, and has counted what it may have
+        assert answer(connection) == b"hello"
+    worker = server.workers()[0]
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, (24, limit[1]))
+    held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(40)]
+    server.line(event="accept")
+    for connection in held:
+        connection.close()
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
+
+
+# ---- operation ----
+
+def test_config_file(serve, one, backend, tmp_path):
+    config = tmp_path / "config"
+    config.write_text("# what is served\n\nlisten   127.0.0.1:0\nforward %s\ncert %s\nkey\t%s\nworkers 1\n"
+                      "idle-timeout 0.5\n" % (backend(saying(b"hello")).target, one[1], one[3]))
+    server = serve("--config", str(config), listen=None)
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
+    done = subprocess.run([BIN, "serve", "--check-config", "--config", str(config)], stdout=subprocess.PIPE,
+                          check=True, text=True)
+    assert done.stdout == "the configuration is good\n"
+    config.write_text("listen 127.0.0.1:0\nno-such-thing 1\n")
+    status, said = refused("--config", str(config))
+    assert status == 2 and "line 2: no setting 'no-such-thing'" in said
+
+
+def reloaded(server, count):
+    server.signal(signal.SIGHUP)
+    return server.line(count, event="reload")
+
+
+def test_reload(serve, ca, backend, tmp_path):
+    config = tmp_path / "config"
+
+    def write(name, target):
+        cert, key = ca.issue(name)
+        config.write_text("listen 127.0.0.1:0\nforward %s\ncert %s\nkey %s\n" % (target, cert, key))
+
+    old, new = backend(), backend(saying(b"new"))
+    write("old.example", old.target)
+    server = serve("--config", str(config), listen=None)
+    assert name_of(server, "old.example", ca) == "old.example"
+    with server.connect() as stays:
+        stays.sendall(b"before")
+        assert stays.recv(100) == b"before"
+        write("new.example", new.target)
+        assert "error" not in reloaded(server, 1)
+        assert name_of(server, "new.example", ca) == "new.example"
+        config.write_text("listen 127.0.0.1:0\nforward %s\ncert /no.such.file\n" % new.target)
+        assert "the old settings stay" in reloaded(server, 2)["error"]
+        assert name_of(server, "new.example", ca) == "new.example"
+        with server.connect() as connection:
+            assert answer(connection) == b"new"
+        stays.sendall(b"and after")
+        assert stays.recv(100) == b"and after"
+        stays.unwrap()
+
+
+def test_reload_under_load(serve, one, backend):
+    """No request fails."""
+    server = serve("--workers", "2", "--forward", backend(saying(b"hello")).target, *one)
+    failures, done, over = [], [], threading.Event()
+
+    def ask():
+        while not over.is_set():
+            try:
+                with server.connect() as connection:
+                    assert answer(connection) == b"hello"
+                done.append(1)
+            except Exception as error:  # whatever it is
+                failures.append(error)
+
+    clients = [threading.Thread(target=ask) for _ in range(4)]
+    for client in clients:
+        client.start()
+    for i in range(10):
+        reloaded(server, i + 1)
+        target = len(done) + 3
+        limit = time.monotonic() + LIMIT
+        while len(done) < target and time.monotonic() < limit:
+            time.sleep(0.005)
+    over.set()
+    for client in clients:
+        client.join()
+    assert not failures and len(done) > 30, (failures, len(done))
+
+
+def test_a_killed_worker_is_replaced(serve, one, backend):
+    server = serve("--workers", "2", "--forward", backend(saying(b"hello")).target, *one)
+    for round_ in range(2):
+        before = server.workers()
+        assert len(before) == 2
+        os.kill(before[0], signal.SIGKILL)
+        server.line(round_ + 1, event="worker", error="killed by signal 9; it is replaced")
+        for _ in range(6):
+            with server.connect() as connection:
+                assert answer(connection) == b"hello"
+
+
+def test_graceful_stop(serve, one, backend):
+    server = serve("--forward", backend().target, *one)
+    with server.connect() as connection:
+        connection.sendall(b"before")
+        assert connection.recv(100) == b"before"
+        server.signal(signal.SIGTERM)
+        server.line(event="stopping")
+        connection.sendall(b"still")
+        assert connection.recv(100) == b"still"
+        connection.unwrap()
+    assert server.wait() == 0
+
+
+def test_grace_has_an_end(serve, one, backend):
+    server = serve("--forward", backend().target, *one, "--grace", "0.3")
+    with server.connect() as connection:
+        connection.sendall(b"x")
+        assert connection.recv(1) == b"x"
+        server.signal(signal.SIGTERM)
+        with pytest.raises(CUT):
+            connection.recv(1)
+    assert server.line(event="connection")["end"] == "stopped"
+    assert server.wait() == 0
+
+
+def test_second_signal_ends_at_once(serve, one, backend):
+    server = serve("--forward", backend().target, *one)
+    with server.connect() as connection:
+        connection.sendall(b"x")
+        assert connection.recv(1) == b"x"
+        server.signal(signal.SIGTERM)
+        server.line(event="stopping", how="grace")
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
+def test_workers_end_with_the_master(serve, one, backend):
+    server = serve("--workers", "2", "--forward", backend().target, *one, "--grace", "0")
+    workers = server.workers()
+    server.process.kill()
+    server.wait()
+    deadline = time.monotonic() + LIMIT
+    while time.monotonic() < deadline and any(os.path.exists("/proc/%d/fd/0" % pid) for pid in workers):
+        time.sleep(0.01)
+    assert not any(os.path.exists("/proc/%d/fd/0" % pid) for pid in workers)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_workers_are_somebody_else(serve, ca, backend, tmp_path):
+    cert, key = ca.issue("user.example")
+    os.chmod(key, 0o600)
+    server = serve("--forward", backend(saying(b"hello")).target, "--cert", cert, "--key", key, "--user", "nobody")
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
+    for pid in server.workers():
+        with open("/proc/%d/status" % pid, encoding="ascii") as status:
+            uids = next(line for line in status if line.startswith("Uid:")).split()[1:]
+        assert len(set(uids)) == 1 and uids[0] != "0"
+
+
+def test_addresses(serve, one, backend):
+    target = backend(saying(b"hello")).target
+    for listen, host in ((":0", "127.0.0.1"), (":0", "::1"), ("[::1]:0", "::1")):
+        server = serve("--forward", target, *one, listen=listen)
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with socket.create_connection((host, server.port), timeout=LIMIT) as raw, \
+                context.wrap_socket(raw) as connection:
+            assert answer(connection) == b"hello"
+        peer = server.line(event="connection")["peer"]
+        assert peer.startswith("127.0.0.1:" if host == "127.0.0.1" else "[::1]:")
+
+
+def test_help_names_every_setting():
+    text = subprocess.run([BIN, "serve", "--help"], stdout=subprocess.PIPE, check=True, text=True).stdout
+    page = open(os.path.join(os.path.dirname(__file__), "../../man/tlsfd-serve.1"), encoding="utf-8").read()
+    options = [line.split()[0].lstrip("-") for line in text.splitlines() if line.startswith("  --")]
+    assert len(options) > 20
+    for option in options:
+        assert re.search(r"Fl -%s( |$)" % option, page, re.M), option
+
+
+# ---- the manual ----
+
+def examples():
+    """The literal blocks of EXAMPLES."""
+    path = os.path.join(os.path.dirname(__file__), "../../man/tlsfd-serve.1")
+    with open(path, encoding="utf-8") as page:
+        text = page.read().split(".Sh EXAMPLES")[1].split(".Sh SEE ALSO")[0]
+    return [block.split("\n.Ed")[0].split("\n", 1)[1] for block in text.split(".Bd -literal")[1:]]
+
+
+def test_manual_examples(serve, ca, tmp_path):
+    """As they are there, but for ports that are free and files that exist."""
+    (tmp_path / "index.html").write_text("it works")
+    site, target = web(tmp_path)
+    first, curl, config = examples()
+    port = str(unused_port())
+
+    def here(text):
+        cert, key = ca.issue("manual.example")
+        for old, new in (("127.0.0.1:8000", target), ("8443", port), ("server.pem", cert), ("server.key", key)):
+            assert old in text or old.startswith("server") or text is curl, text
+            text = text.replace(old, new)
+        return text
+
+    words = here(first).split()
+    assert words[:2] == ["tlsfd", "serve"]
+    server = serve(*words[2:], listen=None)
+    assert subprocess.check_output(here(curl).split(), stderr=subprocess.DEVNULL, timeout=LIMIT) == b"it works"
+    check_moved(server.line(event="connection"))
+    server.stop()
+    (tmp_path / "serve.conf").write_text(here(config))
+    server = serve("--config", str(tmp_path / "serve.conf"), listen=None)
+    assert subprocess.check_output(here(curl).split(), stderr=subprocess.DEVNULL, timeout=LIMIT) == b"it works"
+    site.shutdown()
