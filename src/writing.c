@@ -228,9 +228,9 @@ static ssize_t send_file(struct tlsfd *c, struct source *s, size_t n)
 		sent = sys_sendfile(c->fd, s->file, s->offset, n);
 		if (sent != -EINVAL)
 			met_sending(c, -EINVAL);
-	}
-	if (met_sending(c, sent))
+	} else if (met_sending(c, sent)) {
 		sent = sys_sendfile(c->fd, s->file, s->offset, n);
+	}
 	s->in = is_of_file(sent);
 	return sent;
 }

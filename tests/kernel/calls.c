@@ -491,6 +491,7 @@ static void test_sendfile_refused(void **state)
 	int directory = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	off_t offset = 0, negative = -2;
 	struct tested t;
+	char data[8];
 
 	begin(&t, state);
 	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
@@ -509,6 +510,8 @@ static void test_sendfile_refused(void **state)
 	assert_int_equal(lseek(file, 0, SEEK_CUR), 0);
 	assert_int_equal(patient_write(&t, "still", 5), 5);
 	expect_record(&t, 23, "still", 5);
+	raw_send(&t.peer, 23, "there", 5);
+	assert_int_equal(patient_read(&t, data, sizeof(data)), 5);
 	close(pipes[0]), close(pipes[1]), close(file), close(directory);
 	place_close(&t);
 }
