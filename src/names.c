@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "connection.h"
+#include "offer.h"
 
 enum { NAME_MAX_SIZE = 255 };
 
@@ -31,8 +32,7 @@ static bool is_name(const char *text)
 }
 
 /* One level is enough, and makes circles of references impossible. */
-static int check(struct tlsfd_config *config, const char *name,
-		 struct tlsfd_config *for_name)
+static int check(struct tlsfd_config *config, const char *name, struct tlsfd_config *for_name)
 {
 	if (!name || !for_name || !is_name(name))
 		return config_fail(config, -EINVAL, "name: \"%.64s\" is no name of a server",
@@ -133,6 +133,17 @@ static int check_second_hello(const struct tlsfd *c, const char *name, int *aler
 	return SSL_CLIENT_HELLO_ERROR;
 }
 
+static int go_by_name(SSL *ssl, const struct tlsfd_config *for_name, int *alert)
+{
+	if (!offer_keep(ssl)) {
+		*alert = SSL_AD_INTERNAL_ERROR;
+		return SSL_CLIENT_HELLO_ERROR;
+	}
+	SSL_set_SSL_CTX(ssl, for_name->ctx);
+	SSL_set_verify(ssl, config_server_verify(for_name), NULL);
+	return SSL_CLIENT_HELLO_SUCCESS;
+}
+
 /*
  * Here and not in the servername callback: that comes after resumption was decided,
  * and a session made under one name's client authentication would do for another
@@ -156,14 +167,12 @@ static int on_client_hello(SSL *ssl, int *alert, void *arg)
 	c->server_name = strdup(name);
 	for_name = look_up(c->config->names, name);
 	c->for_name = for_name;
-	if (for_name) {
-		SSL_set_SSL_CTX(ssl, for_name->ctx);
-		SSL_set_verify(ssl, config_server_verify(for_name), NULL);
-	} else if (!c->config->has_certificate) {
-		*alert = SSL_AD_UNRECOGNIZED_NAME;
-		return SSL_CLIENT_HELLO_ERROR;
-	}
-	return SSL_CLIENT_HELLO_SUCCESS;
+	if (for_name)
+		return go_by_name(ssl, for_name, alert);
+	if (c->config->has_certificate)
+		return SSL_CLIENT_HELLO_SUCCESS;
+	*alert = SSL_AD_UNRECOGNIZED_NAME;
+	return SSL_CLIENT_HELLO_ERROR;
 }
 
 /* RFC 6066 section 3: a server that went by the name says so. */

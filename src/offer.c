@@ -225,6 +225,22 @@ static int set(struct tlsfd_config *config, const struct lists *l)
 	return 0;
 }
 
+/* An SSL without a list of its own has its ctx's (of TLS 1.3 it has one). */
+bool offer_keep(SSL *ssl)
+{
+	STACK_OF(SSL_CIPHER) *all = SSL_get_ciphers(ssl);
+	char list[LIST_MAX] = "";
+	size_t size = 0;
+
+	for (int i = 0; i < sk_SSL_CIPHER_num(all); i++) {
+		const SSL_CIPHER *c = sk_SSL_CIPHER_value(all, i);
+
+		if (!is_tls13(c) && !append(list, &size, SSL_CIPHER_get_name(c)))
+			return false;
+	}
+	return !size || SSL_set_cipher_list(ssl, list) == 1;
+}
+
 int tlsfd_config_set_ciphers(struct tlsfd_config *config, const char *list)
 {
 	struct lists l = { .size13 = 0 };

@@ -14,4 +14,7 @@ int offer_settle(struct tlsfd_config *config);
 /* Gives ssl what the kernel takes now, where that has changed since. */
 void offer_renew(struct tlsfd_config *config, SSL *ssl);
 
+/* Before ssl gets another SSL_CTX: its ciphers stay. False: memory is short. */
+bool offer_keep(SSL *ssl);
+
 #endif

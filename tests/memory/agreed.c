@@ -25,10 +25,10 @@ static int drop(void **state)
 /* ---- ALPN ---- */
 
 static const struct alpn_case {
-	const char *ours;          /* NULL: none */
+	const char *ours;	     /* NULL: none */
 	const unsigned char *theirs; /* as on the wire; NULL: none */
 	unsigned theirs_size;
-	const char *want;          /* NULL: no_application_protocol */
+	const char *want; /* NULL: no_application_protocol */
 } alpn_cases[] = {
 	{ "h2,http/1.1", (const unsigned char *)"\x08http/1.1\x02h2", 12, "h2" },
 	{ "http/1.1", (const unsigned char *)"\x02h2\x08http/1.1", 12, "http/1.1" },
@@ -124,6 +124,35 @@ static void test_alpn_of_name(void **state)
 	check_alpn_of_name("h2", "http/1.1", "http/1.1");
 	check_alpn_of_name("h2", NULL, "h2");
 	check_alpn_of_name(NULL, "http/1.1", "http/1.1");
+}
+
+/* Ciphers are the connection's, not the name's. */
+static void test_ciphers_of_name(void **state)
+{
+	static const char *const suites[] = { "ECDHE-ECDSA-AES256-GCM-SHA384",
+					      "ECDHE-ECDSA-AES128-SHA256" };
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		struct tlsfd_config *config = config_of(&pki.good);
+		struct tlsfd_config *elsewhere = config_of(&pki.elsewhere);
+		SSL_CTX *peer = peer_context(NULL);
+		struct meeting m;
+
+		assert_int_equal(tlsfd_config_set_versions(config, TLSFD_TLS_1_2, TLSFD_TLS_1_2),
+				 0);
+		assert_int_equal(tlsfd_config_set_ciphers(config, suites[i]), 0);
+		assert_int_equal(tlsfd_config_add_name(config, "elsewhere.test", elsewhere), 0);
+		meet_open(&m, config, true, peer, NULL);
+		SSL_set_tlsext_host_name(m.peer, "elsewhere.test");
+		meet_shake(&m);
+		assert_int_equal(m.err, 0);
+		assert_string_equal(SSL_get_cipher_name(m.peer), suites[i]);
+		meet_close(&m);
+		SSL_CTX_free(peer);
+		tlsfd_config_free(elsewhere);
+		tlsfd_config_free(config);
+	}
 }
 
 /* A server with names: certificate `good` by default, `elsewhere` for a name, `rsa`
@@ -439,6 +468,7 @@ int main(void)
 		cmocka_unit_test(test_alpn_client),
 		cmocka_unit_test(test_alpn_of_name),
 		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_ciphers_of_name),
 		cmocka_unit_test(test_name_and_retry_request),
 		cmocka_unit_test(test_unknown_name_without_default),
 		cmocka_unit_test(test_resumption),
