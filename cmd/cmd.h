@@ -16,6 +16,12 @@ enum exit_status {
 	EXIT_LISTEN = 5, /* an address can't be listened on */
 	EXIT_KERNEL = 6, /* kernel TLS is required, and can't be had */
 	EXIT_FAILED = 7, /* no memory, or a system call failed */
+	EXIT_UNREACHABLE = 8, /* no such name, or nobody answers there */
+	EXIT_TIMEOUT = 9,
+	EXIT_HANDSHAKE = 10, /* the other end does not speak TLS, or not with us */
+	EXIT_UNVERIFIED = 11, /* its certificate was not accepted */
+	EXIT_CUT = 12, /* the connection ended before its end was said */
+	EXIT_STDIN = 13, /* could not be read */
 };
 
 struct setting;
@@ -30,6 +36,7 @@ struct verb {
 };
 
 int doctor(int argc, char **argv);
+int connect_to(int argc, char **argv);
 int serve(int argc, char **argv);
 
 /* Prints the help of a verb to stdout. Returns an exit status. */

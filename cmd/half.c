@@ -97,35 +97,15 @@ static ssize_t give_copy(struct half *h, enum half_way way, const struct sides *
 
 /* ---- by splice ---- */
 
-/* Control records, the end of file, and errors, which the kernel tells only once. Nobody
- * else writes, so that a KeyUpdate is answered here, too. */
-static int attend(struct half *h, const struct sides *s, int said)
+static int from_tls(struct half *h, struct sides *s)
 {
-	int next = tlsfd_attend(s->tls, TLSFD_RX | TLSFD_TX, said);
+	ssize_t n = splicer_take(&s->splicer, h->pipe->in);
 
-	h->unsettled = next == -EAGAIN;
-	h->eof = next == 0;
-	return next < 0 ? next : 0;
-}
-
-/* 0, or as tlsfd_read. An empty data record looks like the end of file, and a control
- * record is EINVAL (net/tls/tls_sw.c: tls_sw_splice_read). */
-static int from_tls(struct half *h, const struct sides *s)
-{
-	int err = h->unsettled ? attend(h, s, 0) : 0;
-	ssize_t n;
-
-	if (err || h->eof)
-		return err;
-	n = splice(s->tls_fd, NULL, h->pipe->in, NULL, PIPE_ROOM,
-		   SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
-	if (n > 0) {
-		h->held = (uint32_t)n;
-		return 0;
-	}
-	if (n < 0 && errno == EAGAIN)
-		return -EAGAIN;
-	return attend(h, s, n < 0 ? -errno : 0);
+	if (n < 0)
+		return (int)n;
+	h->held = (uint32_t)n;
+	h->eof = n == 0;
+	return 0;
 }
 
 static int from_plain(struct half *h, const struct sides *s)
@@ -141,7 +121,7 @@ static int from_plain(struct half *h, const struct sides *s)
 }
 
 /* Only into an empty pipe: see pipes.c. */
-static int take(struct half *h, enum half_way way, const struct sides *s, struct carriers *c)
+static int take(struct half *h, enum half_way way, struct sides *s, struct carriers *c)
 {
 	int err;
 
@@ -157,41 +137,21 @@ static int take(struct half *h, enum half_way way, const struct sides *s, struct
 	return err;
 }
 
-/* The bare fd: an answer to KeyUpdate goes before data (RFC 8446 section 4.6.3), and nobody
- * else counts the records under our key. A splice makes 5 records at most, so many of them
- * half of what the least limit allows (tlsfd_rekey(3)). */
-static int before_splice(struct half *h, const struct sides *s, const struct carriers *c)
+static ssize_t give_pipe(const struct half *h, enum half_way way, struct sides *s)
 {
-	uint32_t most = c->splices_per_look ? c->splices_per_look : 1 << 19;
-	int err;
-
-	if (++h->splices < most && !(tlsfd_wants(s->tls, TLSFD_RX) & POLLOUT))
-		return 0;
-	err = tlsfd_attend(s->tls, TLSFD_TX, 0);
-	if (err > 0)
-		h->splices = 0;
-	return err < 0 ? err : 0;
-}
-
-/* Never more than is there, or the kernel would wait for the rest of a record (MSG_MORE). */
-static ssize_t give_pipe(struct half *h, enum half_way way, const struct sides *s,
-			 const struct carriers *c)
-{
-	int err = way == HALF_OUT ? before_splice(h, s, c) : 0;
 	ssize_t n;
 
-	if (err)
-		return err;
-	n = splice(h->pipe->out, NULL, way == HALF_IN ? s->out : s->tls_fd, NULL, h->held,
-		   SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+	if (way == HALF_OUT)
+		return splicer_give(&s->splicer, h->pipe->out, h->held);
+	n = splice(h->pipe->out, NULL, s->out, NULL, h->held, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
 	return n < 0 ? -errno : n;
 }
 
 /* ---- both ---- */
 
-static int give(struct half *h, enum half_way way, const struct sides *s, struct carriers *c)
+static int give(struct half *h, enum half_way way, struct sides *s, struct carriers *c)
 {
-	ssize_t n = h->pipe ? give_pipe(h, way, s, c) : give_copy(h, way, s);
+	ssize_t n = h->pipe ? give_pipe(h, way, s) : give_copy(h, way, s);
 
 	if (n < 0)
 		return (int)n;
@@ -215,7 +175,7 @@ static int finish(struct half *h, enum half_way way, const struct sides *s)
 	return err;
 }
 
-int half_step(struct half *h, enum half_way way, const struct sides *s, struct carriers *c)
+int half_step(struct half *h, enum half_way way, struct sides *s, struct carriers *c)
 {
 	if (h->held)
 		return give(h, way, s, c);
@@ -225,15 +185,6 @@ int half_step(struct half *h, enum half_way way, const struct sides *s, struct c
 	if (s->kernel[way] && (way == HALF_IN ? s->out_socket : s->in_socket))
 		return take(h, way, s, c);
 	return take_copy(h, way, s, c);
-}
-
-void half_flush(const struct sides *s)
-{
-	int err = 0;
-
-	if (!s->kernel[HALF_OUT] || tlsfd_wants(s->tls, TLSFD_RX) & POLLOUT)
-		err = tlsfd_attend(s->tls, TLSFD_TX, 0);
-	(void)err; /* shows with the next step */
 }
 
 void half_drop(struct half *h)

@@ -12,6 +12,7 @@
 #include <tlsfd.h>
 
 #include "pipes.h"
+#include "splicer.h"
 
 /* Seen from the TLS connection: what its peer sends, and what is sent to it. */
 enum half_way { HALF_IN, HALF_OUT, HALVES };
@@ -19,7 +20,7 @@ enum half_way { HALF_IN, HALF_OUT, HALVES };
 /* The two sides of a relay. in and out may be the same. */
 struct sides {
 	struct tlsfd *tls;
-	int tls_fd;
+	struct splicer splicer;
 	int in, out; /* plain: what is read, what is written */
 	bool in_socket, out_socket;
 	bool kernel[HALVES];
@@ -29,10 +30,8 @@ struct half {
 	struct pipe *pipe; /* holds `held` bytes; or */
 	uint8_t *copy;	   /* bytes from `at` to `at + held` */
 	uint32_t at, held;
-	uint32_t splices; /* into TLS, since the key's limit was looked at */
-	uint64_t bytes;	  /* that were taken */
+	uint64_t bytes; /* that were taken */
 	bool eof;	/* nothing more comes */
-	bool unsettled; /* the library counts control records and is to see what comes next */
 	bool done;	/* and the other side knows it, or won't */
 	/* false: until the next event there is nothing to take, or no room to give */
 	bool can_take, can_give;
@@ -42,7 +41,6 @@ struct half {
 struct carriers {
 	struct pipes pipes;
 	uint64_t now_ms;
-	uint32_t splices_per_look; /* at the limit of a key; 0: as many as are safe */
 	uint8_t scratch[PIPE_ROOM];
 };
 
@@ -51,18 +49,13 @@ struct carriers {
  * file. 0; -EAGAIN; or the negative errno of the side that is being used: half_gives says
  * which that is.
  */
-int half_step(struct half *half, enum half_way way, const struct sides *sides,
-	      struct carriers *carriers);
+int half_step(struct half *half, enum half_way way, struct sides *sides, struct carriers *carriers);
 
 /* Is the next step one that gives? */
 static inline bool half_gives(const struct half *half)
 {
 	return half->held || half->eof;
 }
-
-/* When the TLS side has room: sends what is owed to the peer, and in user space the rest of
- * a record that was taken. An error shows with the next step. */
-void half_flush(const struct sides *sides);
 
 /* Lets go of what it holds. */
 void half_drop(struct half *half);

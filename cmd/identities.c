@@ -85,7 +85,8 @@ static X509 *read_leaf(const char *path)
 	return cert;
 }
 
-/* Two certificates for one name, of RSA and of ECDSA perhaps: the first one is used. */
+/* Two certificates for one name, of RSA and of ECDSA perhaps: the first one is used. Nobody
+ * asks for what is no server's name. */
 static int add_name(const struct load *l, const ASN1_STRING *name, struct tlsfd_config *config)
 {
 	char text[256];
@@ -96,6 +97,8 @@ static int add_name(const struct load *l, const ASN1_STRING *name, struct tlsfd_
 	memcpy(text, ASN1_STRING_get0_data(name), (size_t)n);
 	text[n] = '\0';
 	err = tlsfd_config_add_name(l->base, text, config);
+	if (err == -EINVAL)
+		log_error("warning", "%s", tlsfd_config_error(l->base));
 	return err == -EEXIST || err == -EINVAL ? 0 : fail_config(l, err, l->base);
 }
 
@@ -124,8 +127,6 @@ static int add_for_names(const struct load *l, X509 *leaf, const char *cert, con
 	if (err)
 		return fail(l, err, NULL);
 	err = fail_config(l, tlsfd_config_set_certificate_file(config, cert, key), config);
-	if (!err)
-		err = set_offer(l, config); /* a name's config has ciphers of its own */
 	if (!err)
 		err = set_trust(l, config);
 	if (!err)

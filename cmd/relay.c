@@ -81,7 +81,7 @@ static void close_plain(struct relay *r)
 
 static void free_relay(struct relay *r)
 {
-	int fd = r->sides.tls_fd;
+	int fd = r->sides.splicer.fd;
 
 	tlsfd_free(r->sides.tls);
 	close(fd);
@@ -109,7 +109,7 @@ static bool delivered(struct relay *r)
 	for (int i = 0; i < DRAIN_STEPS; i++)
 		if (tlsfd_read(r->sides.tls, c->scratch, sizeof(c->scratch)) <= 0)
 			break;
-	return ioctl(r->sides.tls_fd, SIOCOUTQ, &left) < 0 || left == 0;
+	return ioctl(r->sides.splicer.fd, SIOCOUTQ, &left) < 0 || left == 0;
 }
 
 static void linger(struct timer *timer)
@@ -178,17 +178,6 @@ static enum relay_how how_tls_failed(const struct relay *r, int err)
 	}
 }
 
-/* What a sender is told may be the reader's; behind a reset there may be the alert that
- * tells why. */
-static int ask_reader(const struct relay *r, int err)
-{
-	int next = 0;
-
-	if (r->sides.kernel[HALF_IN])
-		next = tlsfd_attend(r->sides.tls, TLSFD_RX | TLSFD_TX, err);
-	return next < 0 && next != -EAGAIN ? next : err;
-}
-
 /* True: the relay is over. */
 static bool fail(struct relay *r, enum half_way way, bool giving, int err)
 {
@@ -202,7 +191,7 @@ static bool fail(struct relay *r, enum half_way way, bool giving, int err)
 	}
 	if (tls) {
 		if (giving)
-			err = ask_reader(r, err);
+			err = splicer_reason(&r->sides.splicer, err);
 		note(r, how_tls_failed(r, err), err);
 		return true;
 	}
@@ -275,7 +264,7 @@ static void tls_ready(struct source *source, uint32_t events)
 	r->half[HALF_IN].can_take |= any || events & READABLE;
 	r->half[HALF_OUT].can_give |= any || events & WRITABLE;
 	if (events & WRITABLE)
-		half_flush(&r->sides);
+		splicer_flush(&r->sides.splicer);
 	go_on(r);
 }
 
@@ -335,19 +324,21 @@ static void set_up(struct relay *r, struct tlsfd *tls, int plain_in, int plain_o
 
 	*s = (struct sides){
 		.tls = tls,
-		.tls_fd = tlsfd_fd(tls),
 		.in = plain_in,
 		.out = plain_out,
 		.in_socket = is_socket(plain_in),
 		.out_socket = is_socket(plain_out),
 		.kernel = { tlsfd_kernel(tls, TLSFD_RX), tlsfd_kernel(tls, TLSFD_TX) },
 	};
-	set_up_socket(s->tls_fd);
+	splicer_start(&s->splicer, tls);
+	if (r->set->splices_per_look)
+		s->splicer.most = r->set->splices_per_look;
+	set_up_socket(s->splicer.fd);
 	if (s->in_socket)
 		set_up_socket(s->in);
 	if (s->out_socket && s->out != s->in)
 		set_up_socket(s->out);
-	r->tls_source = (struct source){ s->tls_fd, tls_ready };
+	r->tls_source = (struct source){ s->splicer.fd, tls_ready };
 	r->in_source = (struct source){ s->in, in_ready };
 	r->out_source = (struct source){ s->out == s->in ? -1 : s->out, out_ready };
 	for (enum half_way way = HALF_IN; way < HALVES; way++)

@@ -20,7 +20,8 @@ struct relay;
 /* All relays of a process. */
 struct relays {
 	struct loop *loop;
-	uint32_t idle_ms; /* 0: no limit */
+	uint32_t idle_ms;	   /* 0: no limit */
+	uint32_t splices_per_look; /* at the limit of a key; 0: as many as are safe */
 	unsigned count;
 	struct relay *first;
 	struct carriers carriers;
@@ -65,7 +66,7 @@ int relay_start(struct relay **relay, struct relays *set, struct tlsfd *tls, int
 void relay_stop(struct relay *relay);
 void relays_stop(struct relays *set);
 
-/* loop and idle_ms are the caller's to set, all else zero. */
+/* loop, idle_ms and splices_per_look are the caller's to set, all else zero. */
 void relays_close(struct relays *set);
 
 #endif

@@ -206,9 +206,9 @@ static void backend_reset(struct rig *g)
 
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 	/* disconnects, but the number stays ours */
-	assert_int_equal(connect(fd, &(struct sockaddr){ .sa_family = AF_UNSPEC },
-				 sizeof(struct sockaddr)),
-			 0);
+	assert_int_equal(
+		connect(fd, &(struct sockaddr){ .sa_family = AF_UNSPEC }, sizeof(struct sockaddr)),
+		0);
 	close(fd);
 }
 
@@ -685,7 +685,7 @@ static void test_key_limit(void **state)
 		return;
 	g = rig_connected(s, true);
 	assert_int_equal(tlsfd_set_rekey(g->t.c, TLSFD_REKEY, LIMIT), 0);
-	g->set.carriers.splices_per_look = LOOK;
+	g->set.splices_per_look = LOOK;
 	start(g, g->t.c, s, 0);
 	for (int i = 0; i < RECORDS; i++) {
 		backend_send(g, "x", 1);

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cmd.h"
+#include "endpoint.h"
+#include "route.h"
+#include "standard.h"
+#include "tell.h"
+#include "tunnel.h"
+
+/* ---- stdin and stdout ---- */
+
+static void log_open(const struct tlsfd *tls)
+{
+	const struct tlsfd_report *report = tlsfd_report(tls);
+	char peer[ENDPOINT_SIZE];
+	struct logline line;
+
+	log_begin(&line, "connected");
+	log_text(&line, "peer", endpoint_peer(tlsfd_fd(tls), peer));
+	log_text(&line, "name", tlsfd_server_name(tls));
+	tell_facts(&line, tls);
+	log_text(&line, "report", tlsfd_report_sentence(report));
+	if (tlsfd_report_remedy(report))
+		log_text(&line, "remedy", tlsfd_report_remedy(report));
+	log_end(&line);
+}
+
+static void log_close(const struct standard_end *end)
+{
+	static const char *const names[] = {
+		[ENDED_CLOSED] = "closed", [ENDED_TLS] = "cut",	      [ENDED_IDLE] = "idle",
+		[ENDED_STDIN] = "stdin",   [ENDED_STDOUT] = "stdout", [ENDED_HERE] = "error",
+	};
+	struct logline line;
+
+	log_begin(&line, "closed");
+	log_number(&line, "in", end->received);
+	log_number(&line, "out", end->sent);
+	log_text(&line, "end", names[end->ended]);
+	log_end(&line);
+}
+
+static int tell_cut(const struct tlsfd *tls, const char *sentence)
+{
+	if (tlsfd_alert(tls) < 0)
+		return tell(EXIT_CUT, NULL, sentence);
+	fprintf(stderr, "tlsfd connect: the server refused with alert %d\n", tlsfd_alert(tls));
+	return EXIT_CUT;
+}
+
+static int tell_end(const struct tlsfd *tls, const struct standard_end *end)
+{
+	switch (end->ended) {
+	case ENDED_CLOSED:
+		return EXIT_OK;
+	case ENDED_TLS:
+		return tell_cut(tls, end->sentence);
+	case ENDED_IDLE:
+		return tell(EXIT_TIMEOUT, NULL, "nothing came or went for too long");
+	case ENDED_STDIN:
+		return tell(EXIT_STDIN, "stdin", end->sentence);
+	case ENDED_STDOUT:
+		return tell(EXIT_BROKEN, "stdout", end->sentence);
+	default:
+		return tell(EXIT_FAILED, NULL, end->sentence);
+	}
+}
+
+static int talk(struct tlsfd *tls, const struct wishes *w)
+{
+	const struct standard_limits limits = { .idle_ms = w->idle_ms ? (int)w->idle_ms : -1,
+						.no_half_close = w->no_half_close };
+	struct standard_end end;
+	int fd = tlsfd_fd(tls), status;
+
+	if (w->verbose)
+		log_open(tls);
+	standard_run(tls, &limits, &end);
+	if (w->verbose)
+		log_close(&end);
+	status = tell_end(tls, &end);
+	tlsfd_free(tls);
+	close(fd);
+	return status;
+}
+
+static int reach(const struct route *route)
+{
+	struct client *client;
+	struct tlsfd *tls = NULL;
+	int err = client_start(&client, &route->to), status = EXIT_OK;
+	char why[1024];
+
+	if (!err)
+		err = client_finish(client, &route->until);
+	if (err)
+		status = tell(tell_status(client, err), route->where,
+			      tell_failure(client, err, why, sizeof(why)));
+	else
+		tls = client_take(client);
+	client_free(client);
+	return tls ? talk(tls, &route->wishes) : status;
+}
+
+/* ---- the verb ---- */
+
+/* Or a socket of ours would be the stdin that somebody closed. */
+static void open_standard_fds(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
+int connect_to(int argc, char **argv)
+{
+	struct route *route;
+	int status;
+
+	open_standard_fds();
+	signal(SIGPIPE, SIG_IGN);
+	status = route_read(&route, argc, argv);
+	if (!route)
+		return status;
+	if (route->wishes.listen.count)
+		return tunnel_run(route, argc, argv);
+	status = reach(route);
+	route_free(route);
+	return status;
+}

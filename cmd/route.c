@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+#include "route.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "cmd.h"
+#include "tell.h"
+
+static int read_wishes(struct settings *settings, int argc, char **argv)
+{
+	int err = settings_read(settings, argc, argv);
+
+	if (!err && !settings->help)
+		err = wishes_check(settings, settings->target);
+	if (err)
+		return tell(err == -EINVAL ? EXIT_USAGE : EXIT_CONFIG, NULL, settings->error);
+	if (!settings->help && argc != settings->operands + 1)
+		return tell(EXIT_USAGE, NULL,
+			    argc > settings->operands ? "one HOST:PORT is wanted" :
+							"HOST:PORT is missing");
+	return EXIT_OK;
+}
+
+static int make_config(struct route *r)
+{
+	int err = wishes_config(&r->wishes, &r->to.config);
+
+	if (!err)
+		return EXIT_OK;
+	return tell(EXIT_CONFIG, NULL,
+		    r->to.config ? tlsfd_config_error(r->to.config) : strerrordesc_np(-err));
+}
+
+static int resolve(struct route *r)
+{
+	const struct wishes *w = &r->wishes;
+	int family = w->only_ipv4 ? AF_INET : w->only_ipv6 ? AF_INET6 : AF_UNSPEC;
+	int err;
+
+	r->until = deadline_in((int)w->timeout_ms);
+	err = target_resolve(&r->target, family, &r->until);
+	if (!err)
+		return EXIT_OK;
+	tell(0, r->where, r->target.error ? r->target.error : strerrordesc_np(-err));
+	if (err == -ETIMEDOUT)
+		return EXIT_TIMEOUT;
+	return err == -ENOENT ? EXIT_UNREACHABLE : EXIT_FAILED;
+}
+
+/* where: HOST:PORT. */
+static int lead(struct route *r, const char *where)
+{
+	int status;
+
+	r->where = where;
+	if (target_parse(&r->target, where) || !r->target.host)
+		return tell(EXIT_USAGE, where, "HOST:PORT is wanted, or [ADDRESS]:PORT for IPv6");
+	status = make_config(r);
+	if (!status)
+		status = resolve(r);
+	r->to.addresses = r->target.list;
+	r->to.starttls = r->wishes.starttls;
+	r->to.name = r->wishes.name ? r->wishes.name : r->target.host;
+	return status;
+}
+
+int route_read(struct route **route, int argc, char **argv)
+{
+	struct route *r = calloc(1, sizeof(*r));
+	struct settings settings = { .table = wishes_table, .target = r ? &r->wishes : NULL };
+	int status;
+
+	*route = NULL;
+	if (!r)
+		return tell(EXIT_FAILED, NULL, "memory is short");
+	r->refs = 1;
+	wishes_start(&r->wishes);
+	status = read_wishes(&settings, argc, argv);
+	if (!status && settings.help)
+		status = verb_help("connect");
+	else if (!status)
+		status = lead(r, argv[settings.operands]);
+	if (status || settings.help)
+		route_free(r);
+	else
+		*route = r;
+	return status;
+}
+
+struct route *route_ref(struct route *r)
+{
+	r->refs++;
+	return r;
+}
+
+void route_free(struct route *r)
+{
+	if (!r || --r->refs)
+		return;
+	tlsfd_config_free(r->to.config);
+	target_free(&r->target);
+	wishes_free(&r->wishes);
+	free(r);
+}

@@ -1,0 +1,29 @@
+/*
+ * Where connections go and how, as one reading of the settings has it. Connections under
+ * way keep theirs when the settings are read again.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef TLSFD_ROUTE_H
+#define TLSFD_ROUTE_H
+
+#include "client.h"
+#include "target.h"
+#include "wishes.h"
+
+struct route {
+	unsigned refs;
+	struct wishes wishes;
+	struct target target;
+	struct destination to;
+	struct deadline until; /* of the first connection */
+	const char *where;     /* HOST:PORT, in argv */
+};
+
+/* Reads, checks, resolves. An exit status; what is wrong is on stderr. *route: NULL where only
+ * help was asked for and given. */
+int route_read(struct route **route, int argc, char **argv);
+struct route *route_ref(struct route *route);
+void route_free(struct route *route); /* drops one reference; takes NULL */
+
+#endif

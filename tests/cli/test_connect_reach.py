@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: MIT
+"""tlsfd connect: names, addresses that race, servers that are none.
+"""
+import contextlib
+import os
+import socket
+import subprocess
+import time
+
+import pytest
+
+from connecting import (BIN, HANDSHAKE, LIMIT, OK, TIMEOUT, UNREACHABLE, Server, connect, missing,
+                        one_line, receive_all, said, tls)
+
+
+# ---- servers that are none ----
+
+def test_plain_http():
+    server = Server(lambda plain: (plain.recv(1000), plain.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")))
+    one_line(connect(server.port), HANDSHAKE)
+    server.finish()
+
+
+def test_closed_during_the_handshake():
+    server = Server(lambda plain: plain.recv(10))
+    one_line(connect(server.port), HANDSHAKE)
+    server.finish()
+
+
+@pytest.mark.parametrize("options", [[], ["--starttls", "smtp"]], ids=["tls", "starttls"])
+def test_silence(options):
+    server = Server(lambda plain: plain.recv(1000) and plain.recv(1000))
+    began = time.monotonic()
+    one_line(connect(server.port, "--timeout", "0.5", *options), TIMEOUT, "timed out")
+    assert 0.4 < time.monotonic() - began < 5
+    server.finish()
+
+
+def test_idle(certs):
+    def talk(peer):
+        peer.sendall(b"hello")
+        with contextlib.suppress(OSError):
+            peer.recv(1)
+
+    server = Server(tls(certs, talk))
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as stdin, os.fdopen(writer, "wb"):
+        done = subprocess.run([BIN, "connect", "--ca", certs.root, "--idle-timeout", "0.3",
+                               f"localhost:{server.port}"], stdin=stdin, capture_output=True,
+                              timeout=LIMIT, check=False)
+    one_line(done, TIMEOUT)
+    assert done.stdout == b"hello"
+    server.finish()
+
+
+# ---- names and addresses ----
+
+@pytest.fixture
+def named(tmp_path):
+    """Runs connect where test.invalid has the addresses that are given."""
+    if os.geteuid() or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
+        missing("the right to mount over /etc/hosts")
+
+    def run(port, *options, addresses=("::1", "127.0.0.1"), **where):
+        (tmp_path / "hosts").write_text("".join(f"{a} test.invalid\n" for a in addresses))
+        command = ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"',
+                   tmp_path / "hosts", BIN, "connect", *options, "--name", "localhost",
+                   f"test.invalid:{port}"]
+        return subprocess.run(command, input=b"", capture_output=True, timeout=LIMIT, check=False,
+                              **where)
+    return run
+
+
+@contextlib.contextmanager
+def black_hole(port=0):
+    """::1 that does not answer: its backlog is full, so SYNs are dropped."""
+    with socket.create_server(("::1", port), family=socket.AF_INET6, backlog=0) as listener:
+        port = listener.getsockname()[1]
+        full = []
+        for _ in range(4):
+            s = socket.socket(socket.AF_INET6)
+            s.setblocking(False)
+            s.connect_ex(("::1", port))
+            full.append(s)
+        yield port
+        for s in full:
+            s.close()
+
+
+def test_ipv6(certs, named):
+    server = Server(tls(certs, receive_all), socket.AF_INET6, "::1")
+    done = named(server.port, "-v", "--ca", certs.root)
+    assert done.returncode == OK, done.stderr
+    assert said(done)["peer"] == f"[::1]:{server.port}"
+    server.finish()
+
+
+def test_ipv6_literal(certs):
+    server = Server(tls(certs, receive_all), socket.AF_INET6, "::1")
+    done = connect(server.port, "-v", "--ca", certs.root, "--name", "localhost", host="[::1]")
+    assert done.returncode == OK, done.stderr
+    assert said(done)["peer"] == f"[::1]:{server.port}"
+    server.finish()
+
+
+def test_ipv6_refused(certs, named):
+    """IPv4 follows at once, not after the pause."""
+    server = Server(tls(certs, receive_all))
+    done = named(server.port, "-v", "--ca", certs.root, addresses=("::1", "fd00::1", "127.0.0.1"))
+    assert done.returncode == OK, done.stderr
+    assert said(done)["peer"] == f"127.0.0.1:{server.port}"
+    server.finish()
+
+
+def test_ipv6_silent(certs, named):
+    """RFC 8305: 250 ms later IPv4 is tried; nobody waits for the end of IPv6."""
+    with black_hole() as port:
+        server = Server(tls(certs, receive_all), port=port)
+        began = time.monotonic()
+        done = named(port, "-v", "--ca", certs.root)
+        took = time.monotonic() - began
+    assert done.returncode == OK, done.stderr
+    assert said(done)["peer"] == f"127.0.0.1:{port}"
+    assert 0.25 < took < 2
+    server.finish()
+
+
+def test_families_in_turn(certs, named):
+    """Eight silent IPv6 addresses cost one pause, not eight (RFC 8305 section 4)."""
+    with black_hole() as port:
+        server = Server(tls(certs, receive_all), port=port)
+        began = time.monotonic()
+        done = named(port, "--ca", certs.root, addresses=("::1",) * 8 + ("127.0.0.1",))
+        took = time.monotonic() - began
+    assert done.returncode == OK, done.stderr
+    assert took < 1.5
+    server.finish()
+
+
+def test_many_refuse(certs, named):
+    """After one that refuses the next is tried at once, though another is still open."""
+    with black_hole() as port:
+        server = Server(tls(certs, receive_all), port=port)
+        began = time.monotonic()
+        done = named(port, "--ca", certs.root,
+                     addresses=("::1", *(f"127.0.0.{i}" for i in range(2, 10)), "127.0.0.1"))
+        took = time.monotonic() - began
+    assert done.returncode == OK, done.stderr
+    assert took < 1.5
+    server.finish()
+
+
+def test_nobody_answers(named):
+    with black_hole() as port:
+        one_line(named(port, "-6", "--timeout", "0.6"), TIMEOUT)
+
+
+@pytest.mark.parametrize("option, refused_by", [("-4", "IPv4"), ("-6", "IPv6")])
+def test_one_family(certs, named, option, refused_by):
+    """The other one would have answered."""
+    family, address = (socket.AF_INET6, "::1") if refused_by == "IPv4" else (socket.AF_INET, "127.0.0.1")
+    with socket.create_server((address, 0), family=family) as listener:
+        one_line(named(listener.getsockname()[1], option), UNREACHABLE, "refused")
+
+
+def test_no_such_name():
+    one_line(connect(1, host="nothing.invalid"), UNREACHABLE, "nothing.invalid")
+
+
+def test_nobody_listens():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    one_line(connect(port, host="127.0.0.1"), UNREACHABLE, f"127.0.0.1:{port}", "refused")

@@ -1,0 +1,415 @@
+# SPDX-License-Identifier: MIT
+"""tlsfd connect --listen: plain connections here, TLS out."""
+import contextlib
+import os
+import re
+import signal
+import socket
+import ssl
+import struct
+import subprocess
+import threading
+import time
+
+import pytest
+
+from connecting import (BIG, BIN, LIMIT, PLACE, Server, digest, each_version, echo_all,
+                        exchange, one_line, only, receive_all, refused, tls, wrap)
+
+LISTEN = 5  # exit status: can't listen
+DATA = bytes(range(256)) * 1000
+
+
+class Tunnel:
+    """A running tlsfd connect --listen."""
+
+    def __init__(self, start, port, *options, listen="127.0.0.1:0", command=(BIN,)):
+        self.program = start(*command, "connect", "--listen", listen, *options, f"localhost:{port}")
+        line = self.program.wait_for(r"^event=listening addr=(\S+):(\d+)\n")
+        self.port = int(line.group(2))
+
+    def dial(self):
+        s = socket.create_connection(("127.0.0.1", self.port), timeout=LIMIT)
+        return s
+
+    def line(self, pattern=""):
+        """The line of a connection that has ended."""
+        text = self.program.wait_for(r"^event=connection .*" + pattern + r".*\n").group().decode()
+        return dict((name, value.strip('"')) for name, value in
+                    re.findall(r'(\S+?)=("(?:[^"\\]|\\.)*"|\S*)', text))
+
+    def stop(self):
+        self.program.process.send_signal(signal.SIGTERM)
+        self.program.finish()
+
+
+class Servers:
+    """Serves any number of connections, a thread for each."""
+
+    def __init__(self, certs, talk):
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=500)
+        self.port = self.listener.getsockname()[1]
+        self.certs, self.talk = certs, talk
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                plain, _ = self.listener.accept()
+                threading.Thread(target=self._serve, args=(plain,), daemon=True).start()
+
+    def _serve(self, plain):
+        plain.settimeout(LIMIT)
+        with contextlib.suppress(OSError, ssl.SSLError), wrap(plain, self.certs) as peer:
+            self.talk(peer)
+
+    def close(self):
+        self.listener.close()
+
+
+@pytest.fixture
+def servers(certs):
+    made = []
+
+    def begin(talk):
+        made.append(Servers(certs, talk))
+        return made[-1]
+
+    yield begin
+    for server in made:
+        server.close()
+
+
+def echo_pieces(peer):
+    """Sends back what comes, piece by piece, to close_notify."""
+    while data := peer.recv(1 << 16):
+        peer.sendall(data)
+    peer.unwrap()
+
+
+def through(tunnel, data):
+    """Sends data, half-closes, returns what comes back to its end."""
+    def send():
+        with contextlib.suppress(OSError):
+            s.sendall(data)
+            s.shutdown(socket.SHUT_WR)
+
+    with tunnel.dial() as s:
+        sender = threading.Thread(target=send, daemon=True)
+        sender.start()
+        got = bytearray()
+        while piece := s.recv(1 << 16):
+            got += piece
+        sender.join(LIMIT)
+        return bytes(got)
+
+
+# ---- data ----
+
+@each_version
+def test_big_both_ways(certs, start, version):
+    mine, theirs = os.urandom(BIG), os.urandom(BIG)
+
+    def talk(peer):
+        got = exchange(peer, theirs, BIG)
+        peer.unwrap()
+        return got
+
+    server = Server(tls(certs, talk, only(version)))
+    tunnel = Tunnel(start, server.port, "--ca", certs.root)
+    assert digest(through(tunnel, mine)) == digest(theirs)
+    assert digest(server.finish()) == digest(mine)
+    line = tunnel.line()
+    assert (line["tx"], line["rx"], line["end"]) == (PLACE, PLACE, "closed")
+    assert (line["in"], line["out"]) == (str(BIG), str(BIG))
+    assert line["version"] == ("TLSv1.2" if version == ssl.TLSVersion.TLSv1_2 else "TLSv1.3")
+    tunnel.stop()
+
+
+def test_half_close(certs, start):
+    """The server answers behind the end of the question."""
+    server = Server(tls(certs, echo_all))
+    tunnel = Tunnel(start, server.port, "--ca", certs.root)
+    assert through(tunnel, DATA) == DATA
+    assert server.finish() == DATA
+    tunnel.stop()
+
+
+def test_many_at_once(certs, start, servers):
+    server = servers(echo_pieces)
+    tunnel = Tunnel(start, server.port, "--ca", certs.root)
+    wrong = []
+
+    def one(number):
+        data = bytes([number % 256]) * 50_000
+        with contextlib.suppress(OSError):
+            if through(tunnel, data) == data:
+                return
+        wrong.append(number)
+
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT)
+    assert not wrong
+    tunnel.stop()
+    lines = re.findall(rb"^event=connection .*\n", bytes(tunnel.program.err), re.M)
+    assert len(lines) == 100
+    assert all(f" tx={PLACE} rx={PLACE} ".encode() in line for line in lines)
+
+
+def test_starttls(certs, start):
+    def serve(plain):
+        plain.sendall(b"+OK ready\r\n")
+        assert plain.recv(100) == b"STLS\r\n"
+        plain.sendall(b"+OK go\r\n")
+        with wrap(plain, certs) as peer:
+            return receive_all(peer)
+
+    server = Server(serve)
+    tunnel = Tunnel(start, server.port, "--ca", certs.root, "--starttls", "pop3")
+    through(tunnel, b"hello")
+    assert server.finish() == b"hello"
+    tunnel.stop()
+
+
+@pytest.mark.parametrize("listen, dial", [("[::1]:0", "::1"), ("localhost:0", "127.0.0.1"),
+                                          (":0", "127.0.0.1")])
+def test_addresses(certs, start, servers, listen, dial):
+    server = servers(echo_pieces)
+    tunnel = Tunnel(start, server.port, "--ca", certs.root, listen=listen)
+    ports = re.findall(rb"addr=\S+:(\d+)\n", bytes(tunnel.program.err))
+    answers = []
+    for port in ports:
+        with contextlib.suppress(OSError), socket.create_connection((dial, int(port)), LIMIT) as s:
+            s.sendall(b"x")
+            answers.append(s.recv(1))
+    assert b"x" in answers
+    tunnel.program.process.kill()
+
+
+# ---- ends ----
+
+def reset_at_once(tunnel):
+    """Where there is no TLS connection the plain one is reset, perhaps while it is made."""
+    with pytest.raises(ConnectionResetError), tunnel.dial() as s:
+        s.recv(1)
+
+
+def plain_reset(s):
+    with pytest.raises(ConnectionResetError):
+        while s.recv(1 << 16):
+            pass
+    return True
+
+
+def test_truncated(certs, start):
+    """A cut must not look like an end: the plain side is reset."""
+    def talk(peer):
+        peer.sendall(b"half of it")
+        peer.shutdown(socket.SHUT_WR)
+
+    server = Server(tls(certs, talk))
+    tunnel = Tunnel(start, server.port, "--ca", certs.root)
+    with tunnel.dial() as s:
+        assert plain_reset(s)
+    server.finish()
+    assert tunnel.line()["end"] == "truncated"
+    tunnel.stop()
+
+
+def test_plain_side_is_reset(certs, start):
+    """And the server sees no close_notify then."""
+    def talk(peer):
+        peer.sendall(b"ready")
+        with pytest.raises((ssl.SSLError, ConnectionResetError)):
+            exchange(peer)
+
+    server = Server(tls(certs, talk))
+    tunnel = Tunnel(start, server.port, "--ca", certs.root)
+    with tunnel.dial() as s:
+        s.sendall(b"half")
+        assert s.recv(5) == b"ready"
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    server.finish()
+    assert tunnel.line()["end"] == "backend-reset"
+    tunnel.stop()
+
+
+def test_idle(certs, start, servers):
+    server = servers(echo_pieces)
+    tunnel = Tunnel(start, server.port, "--ca", certs.root, "--idle-timeout", "0.2")
+    with tunnel.dial() as s:
+        assert plain_reset(s)
+    assert tunnel.line()["end"] == "idle"
+    tunnel.stop()
+
+
+# ---- no connection ----
+
+def test_certificate_is_not_accepted(certs, start):
+    server = Server(lambda plain: refused(plain, certs))
+    tunnel = Tunnel(start, server.port)
+    with pytest.raises((ConnectionResetError, BrokenPipeError)), tunnel.dial() as s:
+        s.sendall(b"secret")
+        s.recv(1)
+    assert server.finish() == b""
+    line = tunnel.line()
+    assert line["end"] == "failed" and "certificate" in line["error"]
+    tunnel.stop()
+
+
+def test_nobody_answers(certs, start):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    tunnel = Tunnel(start, port, "-4")
+    reset_at_once(tunnel)
+    assert "refused" in tunnel.line()["error"]
+    tunnel.stop()
+
+
+def test_the_deadline_is_for_the_start(certs, start, servers):
+    server = servers(echo_pieces)
+    tunnel = Tunnel(start, server.port, "--ca", certs.root, "--timeout", "0.5")
+    with tunnel.dial() as s:
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            s.sendall(b"x")
+            assert s.recv(1) == b"x"
+    tunnel.stop()
+
+
+def test_silent_server(start):
+    server = Server(lambda plain: plain.recv(1000) and plain.recv(1000))
+    tunnel = Tunnel(start, server.port, "--timeout", "0.3")
+    reset_at_once(tunnel)
+    assert "timed out" in tunnel.line()["error"]
+    server.finish()
+    tunnel.stop()
+
+
+# ---- limits ----
+
+def test_max_connections(certs, start, servers):
+    """The third waits until one of the two is over."""
+    server = servers(echo_pieces)
+    tunnel = Tunnel(start, server.port, "--ca", certs.root, "--max-connections", "2")
+    with tunnel.dial() as one, tunnel.dial() as two, tunnel.dial() as three:
+        for s in (one, two):
+            s.sendall(b"x")
+            assert s.recv(1) == b"x"
+        three.sendall(b"3")
+        three.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            three.recv(1)
+        three.settimeout(LIMIT)
+        one.close()
+        assert three.recv(1) == b"3"
+    tunnel.stop()
+
+
+def test_out_of_descriptors(certs, start, servers):
+    """It says so, rests, and goes on when there are some again."""
+    server = servers(echo_pieces)
+    limited = ("sh", "-c", 'ulimit -n 24 && exec "$@"', "sh", BIN)
+    tunnel = Tunnel(start, server.port, "--ca", certs.root, command=limited)
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        for _ in range(100):
+            with contextlib.suppress(ConnectionResetError):
+                stack.enter_context(tunnel.dial())
+        pause = r'^event=accept error="Too many open files; none are taken.*\n'
+        tunnel.program.wait_for(pause)
+        tunnel.program.wait_for(rf"({pause}(^event=connection .*\n)*){{3}}")
+        assert time.monotonic() - began > 0.15  # it does not spin
+    for _ in range(1000):  # until those are over
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            if through(tunnel, DATA) == DATA:
+                break
+    else:
+        pytest.fail("it does not recover; " + tunnel.program.said())
+    tunnel.stop()
+
+
+# ---- signals ----
+
+def test_graceful_stop(certs, start, servers):
+    """What is open goes on to its end; nothing new is taken."""
+    server = servers(echo_pieces)
+    tunnel = Tunnel(start, server.port, "--ca", certs.root)
+    with tunnel.dial() as s:
+        s.sendall(b"x")
+        assert s.recv(1) == b"x"
+        tunnel.program.process.send_signal(signal.SIGTERM)
+        s.sendall(DATA)
+        got = b""
+        while len(got) < len(DATA):
+            got += s.recv(1 << 16)
+        with pytest.raises((ConnectionRefusedError, ConnectionResetError)):
+            while True:
+                tunnel.dial().close()
+    tunnel.program.finish()
+    assert tunnel.line()["end"] == "closed"
+
+
+@pytest.mark.parametrize("options, signals", [(["--grace", "0.2"], 1), ([], 2)],
+                         ids=["grace-is-over", "second-signal"])
+def test_stop(certs, start, servers, options, signals):
+    server = servers(echo_pieces)
+    tunnel = Tunnel(start, server.port, "--ca", certs.root, *options)
+    with tunnel.dial() as s:
+        s.sendall(b"x")
+        assert s.recv(1) == b"x"
+        tunnel.program.process.send_signal(signal.SIGTERM)
+        if signals == 2:
+            with pytest.raises((ConnectionRefusedError, ConnectionResetError)):  # it saw the first
+                while True:
+                    tunnel.dial().close()
+            tunnel.program.process.send_signal(signal.SIGINT)
+        assert plain_reset(s)
+    tunnel.program.finish()
+    assert tunnel.line("end=stopped")["end"] == "stopped"
+
+
+def test_reload(certs, start, servers, tmp_path):
+    """Another trust store for connections to come; those that are open stay; a file with a
+    mistake changes nothing."""
+    server = servers(echo_pieces)
+    config = tmp_path / "config"
+    config.write_text(f"ca {certs.client}\n")
+    tunnel = Tunnel(start, server.port, "--config", config)
+    hup = lambda: tunnel.program.process.send_signal(signal.SIGHUP)  # noqa: E731
+
+    reset_at_once(tunnel)
+    config.write_text(f"ca {certs.root}\n")
+    hup()
+    tunnel.program.wait_for(r"^event=reloaded\n")
+    with tunnel.dial() as s:
+        s.sendall(b"x")
+        assert s.recv(1) == b"x"
+        config.write_text(f"ca {certs.client}\nno-such-setting\n")
+        hup()
+        tunnel.program.wait_for(r"^event=reload error=")
+        assert b"line 2: no setting 'no-such-setting'" in tunnel.program.err
+        s.sendall(b"y")
+        assert s.recv(1) == b"y"
+    assert through(tunnel, DATA) == DATA
+    tunnel.stop()
+
+
+# ---- the command line ----
+
+def test_port_in_use(certs):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = "127.0.0.1:%d" % listener.getsockname()[1]
+        done = subprocess.run([BIN, "connect", "--listen", address, "127.0.0.1:1"], check=False,
+                              capture_output=True, timeout=LIMIT, stdin=subprocess.DEVNULL)
+    one_line(done, LISTEN, address, "in use")
+
+
+@pytest.mark.parametrize("address", ["8080", "nothing.invalid:1", "127.0.0.1:99999", ":65536", "[::1]", "[]:1"])
+def test_no_address(address):
+    done = subprocess.run([BIN, "connect", "--listen", address, "127.0.0.1:1"], check=False,
+                          capture_output=True, timeout=LIMIT, stdin=subprocess.DEVNULL)
+    one_line(done, LISTEN, address)
