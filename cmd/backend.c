@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "logfmt.h"
+#include "target.h"
 
 enum {
 	CONNECT_MS = 5000,
@@ -44,24 +45,6 @@ static int add_unix(struct backends *b, const char *text, const char *path)
 	return add(b, text, &address, sizeof(address));
 }
 
-/* Cuts "HOST:PORT" and "[HOST]:PORT". */
-static bool cut(char *text, char **host, char **port)
-{
-	size_t n;
-
-	*port = strrchr(text, ':');
-	if (!*port || *port == text || !(*port)[1])
-		return false;
-	*(*port)++ = '\0';
-	*host = text;
-	n = strlen(text);
-	if (*text == '[' && text[n - 1] == ']') {
-		text[n - 1] = '\0';
-		*host = text + 1;
-	}
-	return **host;
-}
-
 static int add_found(struct backends *b, const char *text, const struct addrinfo *found)
 {
 	int err = 0;
@@ -75,14 +58,16 @@ static int add_name(struct backends *b, const char *text, const char **why)
 {
 	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
 	struct addrinfo *found;
-	char copy[512], *host, *port;
-	int err;
+	struct target target;
+	int err = target_parse(&target, text);
 
-	*why = "HOST:PORT or unix:PATH is wanted";
-	if (snprintf(copy, sizeof(copy), "%s", text) >= (int)sizeof(copy) ||
-	    !cut(copy, &host, &port))
-		return -EINVAL;
-	err = getaddrinfo(host, port, &hints, &found);
+	*why = err == -ENOMEM ? "memory is short" : "HOST:PORT or unix:PATH is wanted";
+	if (!err && !target.host)
+		err = -EINVAL;
+	if (err)
+		return err;
+	err = getaddrinfo(target.host, target.port, &hints, &found);
+	target_free(&target);
 	if (err) {
 		*why = err == EAI_SYSTEM ? strerror(errno) : gai_strerror(err);
 		return -ENOENT;

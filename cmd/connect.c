@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "cmd.h"
-#include "endpoint.h"
+#include "peer.h"
 #include "route.h"
 #include "standard.h"
 #include "tell.h"
@@ -18,13 +18,15 @@
 static void log_open(const struct tlsfd *tls)
 {
 	const struct tlsfd_report *report = tlsfd_report(tls);
-	char peer[ENDPOINT_SIZE];
+	char address[ADDRESS_TEXT];
 	struct logline line;
+	struct peer peer;
 
+	peer_of(&peer, tlsfd_fd(tls));
+	address_text(&peer.address.any, address);
 	log_begin(&line, "connected");
-	log_text(&line, "peer", endpoint_peer(tlsfd_fd(tls), peer));
-	log_text(&line, "name", tlsfd_server_name(tls));
-	tell_facts(&line, tls);
+	log_text(&line, "peer", address);
+	log_tls(&line, tls);
 	log_text(&line, "report", tlsfd_report_sentence(report));
 	if (tlsfd_report_remedy(report))
 		log_text(&line, "remedy", tlsfd_report_remedy(report));

@@ -8,7 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cmd.h"
 #include "logfmt.h"
+#include "target.h"
 
 enum {
 	BACKLOG = 4096,
@@ -18,39 +20,21 @@ enum {
 
 /* ---- addresses ---- */
 
-/* Cuts "HOST:PORT"; false: it isn't that. */
-static bool cut(char *text, char **host, char **port)
-{
-	*port = strrchr(text, ':');
-	if (!*port)
-		return false;
-	*(*port)++ = '\0';
-	*host = text;
-	if (*text == '[') {
-		size_t n = strlen(text);
-
-		*host = text + 1;
-		if (text[n - 1] != ']')
-			return false;
-		text[n - 1] = '\0';
-	} else if (strchr(text, ':')) {
-		return false; /* which colon is the port's? */
-	}
-	return **port;
-}
-
 static int parse(const char *text, struct addrinfo **found, bool *any)
 {
 	const struct addrinfo hints = { .ai_family = AF_UNSPEC,
 					.ai_socktype = SOCK_STREAM,
 					.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV };
-	char copy[128], *host, *port, *rest;
+	struct target target;
+	int err = target_parse(&target, text);
 
-	if (snprintf(copy, sizeof(copy), "%s", text) >= (int)sizeof(copy) ||
-	    !cut(copy, &host, &port) || strtoul(port, &rest, 10) > 65535 || *rest)
-		return -EINVAL;
-	*any = !*host || !strcmp(host, "*");
-	return getaddrinfo(*any ? "::" : host, port, &hints, found) ? -EINVAL : 0;
+	if (err)
+		return err;
+	*any = !target.host || !strcmp(target.host, "*");
+	if (getaddrinfo(*any ? "::" : target.host, target.port, &hints, found))
+		err = -EINVAL;
+	target_free(&target);
+	return err;
 }
 
 static int try_bind(const struct sockaddr *address, socklen_t len, bool share)
@@ -144,10 +128,35 @@ int listening_open(struct listening *l, const char *text, unsigned count, char *
 	return err;
 }
 
+int listening_status(int err)
+{
+	return err == -EINVAL ? EXIT_USAGE : err == -ENOMEM ? EXIT_FAILED : EXIT_LISTEN;
+}
+
+void listening_announce(const struct listening *l, size_t n)
+{
+	for (; n; l++, n--) {
+		struct logline line;
+
+		log_begin(&line, "listening");
+		log_text(&line, "addr", l->address);
+		log_end(&line);
+	}
+}
+
+int listening_take(struct listening *l, unsigned index)
+{
+	int fd = l->fds[index];
+
+	l->fds[index] = -1;
+	return fd;
+}
+
 void listening_close(struct listening *l)
 {
 	while (l->count)
-		close(l->fds[--l->count]);
+		if (l->fds[--l->count] >= 0)
+			close(l->fds[l->count]);
 	free(l->fds);
 	free(l->text);
 	*l = (struct listening){ 0 };
@@ -178,6 +187,14 @@ static void take_a_pause(struct listener *l, int err)
 	watch(l);
 }
 
+void listener_rest(struct listener *l, int err)
+{
+	bool shortage = err == -EMFILE || err == -ENFILE || err == -ENOBUFS || err == -ENOMEM;
+
+	if (shortage && !l->pausing && l->source.fd >= 0)
+		take_a_pause(l, err);
+}
+
 /* accept(2): errors of the connection itself, which is gone. */
 static bool is_of_connection(int err)
 {
@@ -204,7 +221,7 @@ static void accept_some(struct source *source, uint32_t events)
 	struct listener *l = owner_of(source, struct listener, source);
 
 	(void)events;
-	for (int i = 0; i < ACCEPTS && !l->held && l->source.fd >= 0; i++) {
+	for (int i = 0; i < ACCEPTS && !l->held && !l->pausing && l->source.fd >= 0; i++) {
 		struct peer peer = { .began_ms = l->loop->now_ms };
 		socklen_t len = sizeof(peer.address);
 		int fd = accept4(l->source.fd, &peer.address.any, &len,

@@ -21,10 +21,16 @@ struct listening {
 	unsigned count;
 };
 
-/* text: "HOST:PORT", numeric, "[::1]:443", ":443" for all addresses. 0, or a negative errno
+/* text: "127.0.0.1:443", "[::1]:443", ":443" for all addresses. 0, or a negative errno
  * with a sentence in error. */
 int listening_open(struct listening *l, const char *text, unsigned count, char *error, size_t size);
+/* One of its sockets, the caller's from now on. */
+int listening_take(struct listening *l, unsigned index);
 void listening_close(struct listening *l);
+/* The exit status for what listening_open said. */
+int listening_status(int err);
+/* A line event=listening for each of n. */
+void listening_announce(const struct listening *l, size_t n);
 
 /* A socket that is accepted from. */
 struct listener {
@@ -42,6 +48,8 @@ int listener_start(struct listener *l);
 /* Connections wait in the kernel. */
 void listener_hold(struct listener *l);
 void listener_go_on(struct listener *l);
+/* If err is that descriptors or memory are short: takes none for a moment, and says so. */
+void listener_rest(struct listener *l, int err);
 /* Closes this process's socket. */
 void listener_stop(struct listener *l);
 

@@ -41,28 +41,11 @@ static void refuse(struct move *m, const char *end, int err)
 	leave(m);
 }
 
-/* The library knows more than an errno about what came from the TLS peer. */
-static const char *error_of(const struct tlsfd *c, const struct relay_end *end)
-{
-	switch (end->how) {
-	case RELAY_CLOSED:
-	case RELAY_IDLE:
-	case RELAY_STOPPED:
-		return NULL;
-	case RELAY_ALERT:
-	case RELAY_BAD_RECORD:
-	case RELAY_TRUNCATED:
-		return tlsfd_error(c);
-	default:
-		return strerror(-end->err);
-	}
-}
-
 static void ended(void *arg, const struct relay_end *end)
 {
 	struct move *m = arg;
 	struct account account = { .end = relay_how_name(end->how),
-				   .error = error_of(m->c, end),
+				   .error = relay_end_error(end, m->c),
 				   .in = end->in,
 				   .out = end->out,
 				   .now_ms = m->of->relays.loop->now_ms };

@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "logfmt.h"
-
 void address_text(const struct sockaddr *address, char text[ADDRESS_TEXT])
 {
 	const struct sockaddr_in *in = (const void *)address;
@@ -27,6 +25,15 @@ void address_text(const struct sockaddr *address, char text[ADDRESS_TEXT])
 	}
 }
 
+void peer_of(struct peer *peer, int fd)
+{
+	socklen_t len = sizeof(peer->address);
+
+	*peer = (struct peer){ .began_ms = 0 };
+	if (getpeername(fd, &peer->address.any, &len) < 0)
+		peer->address.any.sa_family = AF_UNSPEC;
+}
+
 static const char *version_name(enum tlsfd_version version)
 {
 	switch (version) {
@@ -41,7 +48,7 @@ static const char *version_name(enum tlsfd_version version)
 
 static const char *place(const struct tlsfd *c, enum tlsfd_direction dir)
 {
-	return !tlsfd_report(c) ? "" : tlsfd_kernel(c, dir) ? "kernel" : "user";
+	return !c || !tlsfd_report(c) ? "" : tlsfd_kernel(c, dir) ? "kernel" : "user";
 }
 
 /* Of the direction that has a reason of its own. */
@@ -55,6 +62,17 @@ static const char *why(const struct tlsfd *c)
 	return cause ? tlsfd_why_name(cause) : "";
 }
 
+void log_tls(struct logline *line, const struct tlsfd *c)
+{
+	log_text(line, "sni", c ? tlsfd_server_name(c) : "");
+	log_text(line, "version", c ? version_name(tlsfd_version(c)) : "");
+	log_text(line, "cipher", c ? tlsfd_cipher(c) : "");
+	log_text(line, "alpn", c ? tlsfd_alpn(c) : "");
+	log_text(line, "tx", place(c, TLSFD_TX));
+	log_text(line, "rx", place(c, TLSFD_RX));
+	log_text(line, "why", c ? why(c) : "");
+}
+
 void peer_log(const struct peer *peer, const struct tlsfd *c, const struct account *a)
 {
 	char address[ADDRESS_TEXT];
@@ -63,12 +81,9 @@ void peer_log(const struct peer *peer, const struct tlsfd *c, const struct accou
 	address_text(&peer->address.any, address);
 	log_begin(&line, "connection");
 	log_text(&line, "peer", address);
-	log_text(&line, "sni", tlsfd_server_name(c));
-	log_text(&line, "version", version_name(tlsfd_version(c)));
-	log_text(&line, "cipher", tlsfd_cipher(c));
-	log_text(&line, "tx", place(c, TLSFD_TX));
-	log_text(&line, "rx", place(c, TLSFD_RX));
-	log_text(&line, "why", why(c));
+	if (a->to)
+		log_text(&line, "to", a->to);
+	log_tls(&line, c);
 	log_number(&line, "in", a->in);
 	log_number(&line, "out", a->out);
 	log_number(&line, "ms", a->now_ms - peer->began_ms);

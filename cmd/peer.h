@@ -11,6 +11,8 @@
 #include <sys/socket.h>
 #include <tlsfd.h>
 
+#include "logfmt.h"
+
 struct peer {
 	union {
 		struct sockaddr any;
@@ -25,14 +27,21 @@ enum { ADDRESS_TEXT = 64 };
 /* "127.0.0.1:40001", "[::1]:443", an IPv4 address as such. */
 void address_text(const struct sockaddr *address, char text[ADDRESS_TEXT]);
 
+/* peer is who is connected at fd; its address stays "local" where there is none. */
+void peer_of(struct peer *peer, int fd);
+
 struct account {
+	const char *to;	   /* NULL: not told */
 	const char *end;   /* how */
 	const char *error; /* NULL: none */
 	uint64_t in, out;  /* bytes */
 	uint64_t now_ms;
 };
 
-/* event=connection; c may have failed in its handshake. */
+/* sni, version, cipher, alpn, tx, rx, why; c may have failed in its handshake, or be NULL. */
+void log_tls(struct logline *line, const struct tlsfd *c);
+
+/* event=connection; c as above. */
 void peer_log(const struct peer *peer, const struct tlsfd *c, const struct account *account);
 
 #endif

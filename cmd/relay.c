@@ -53,6 +53,23 @@ const char *relay_how_name(enum relay_how how)
 	return names[how];
 }
 
+/* The library knows more than an errno about what came from the TLS peer. */
+const char *relay_end_error(const struct relay_end *end, const struct tlsfd *c)
+{
+	switch (end->how) {
+	case RELAY_CLOSED:
+	case RELAY_IDLE:
+	case RELAY_STOPPED:
+		return NULL;
+	case RELAY_ALERT:
+	case RELAY_BAD_RECORD:
+	case RELAY_TRUNCATED:
+		return tlsfd_error(c);
+	default:
+		return strerror(-end->err);
+	}
+}
+
 /* ---- the end ---- */
 
 static void unlink_relay(struct relay *r)

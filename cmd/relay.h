@@ -49,6 +49,9 @@ struct relay_end {
  * "error". */
 const char *relay_how_name(enum relay_how how);
 
+/* In a sentence; NULL: none. c: the relay's, in relay_ended. */
+const char *relay_end_error(const struct relay_end *end, const struct tlsfd *c);
+
 /* Called once; tls is still there, the relay can't be used any more. */
 typedef void relay_ended(void *arg, const struct relay_end *end);
 

@@ -352,11 +352,6 @@ static int check_kernel(const struct service *s)
 	return EXIT_OK;
 }
 
-static int listen_status(int err)
-{
-	return err == -EINVAL ? EXIT_USAGE : err == -ENOMEM ? EXIT_FAILED : EXIT_LISTEN;
-}
-
 static int open_ports(struct master *m)
 {
 	const struct texts *listen = &m->now.service.listen;
@@ -370,7 +365,7 @@ static int open_ports(struct master *m)
 					 sizeof(error));
 
 		if (err)
-			return fail(listen_status(err), "%s", error);
+			return fail(listening_status(err), "%s", error);
 		m->n_listening++;
 	}
 	return EXIT_OK;
@@ -416,11 +411,7 @@ static void tell(const struct master *m)
 		log_text(&line, "sha256", m->self.fingerprint);
 		log_end(&line);
 	}
-	for (size_t i = 0; i < m->n_listening; i++) {
-		log_begin(&line, "listening");
-		log_text(&line, "addr", m->listening[i].address);
-		log_end(&line);
-	}
+	listening_announce(m->listening, m->n_listening);
 }
 
 static int run(struct master *m)

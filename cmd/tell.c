@@ -50,29 +50,3 @@ int tell_status(const struct client *client, int err)
 		return EXIT_UNVERIFIED;
 	return kernel_refusal(client) ? EXIT_KERNEL : EXIT_HANDSHAKE;
 }
-
-static const char *place(const struct tlsfd *tls, enum tlsfd_direction dir)
-{
-	return tlsfd_kernel(tls, dir) ? "kernel" : "user";
-}
-
-static const char *why(const struct tlsfd_report *report)
-{
-	enum tlsfd_why tx = tlsfd_report_why(report, TLSFD_TX),
-		       rx = tlsfd_report_why(report, TLSFD_RX);
-
-	return tlsfd_why_name(tx > TLSFD_WHY_OTHER_DIRECTION ? tx : rx);
-}
-
-void tell_facts(struct logline *line, const struct tlsfd *tls)
-{
-	const struct tlsfd_report *report = tlsfd_report(tls);
-
-	log_text(line, "version", tlsfd_version(tls) == TLSFD_TLS_1_3 ? "TLSv1.3" : "TLSv1.2");
-	log_text(line, "cipher", tlsfd_cipher(tls));
-	log_text(line, "alpn", tlsfd_alpn(tls));
-	log_text(line, "tx", place(tls, TLSFD_TX));
-	log_text(line, "rx", place(tls, TLSFD_RX));
-	if (!tlsfd_kernel(tls, TLSFD_TX) || !tlsfd_kernel(tls, TLSFD_RX))
-		log_text(line, "why", why(report));
-}

@@ -7,7 +7,6 @@
 #define TLSFD_TELL_H
 
 #include "client.h"
-#include "logfmt.h"
 
 /* "tlsfd connect: ABOUT: WHAT", about may be NULL. Returns status. */
 int tell(int status, const char *about, const char *what);
@@ -16,8 +15,5 @@ int tell(int status, const char *about, const char *what);
  * memory for it. */
 const char *tell_failure(const struct client *client, int err, char *text, size_t size);
 int tell_status(const struct client *client, int err);
-
-/* version, cipher, alpn, tx, rx, and why if a direction is in user space. */
-void tell_facts(struct logline *line, const struct tlsfd *tls);
 
 #endif

@@ -10,15 +10,17 @@
 #include <unistd.h>
 
 #include "cmd.h"
-#include "endpoint.h"
-#include "entrance.h"
+#include "listener.h"
+#include "peer.h"
 #include "relay.h"
 #include "tell.h"
 
 struct tunnels {
 	struct loop loop;
 	struct relays relays;
-	struct entrances entrances;
+	struct listening *listening;
+	struct listener *listeners;
+	size_t n_listening;
 	struct source signals;
 	struct timer grace;
 	struct route *route; /* of connections to come */
@@ -39,23 +41,21 @@ struct tunnel {
 	struct timer pause, until;
 	struct tlsfd *tls; /* the relay's */
 	int plain;
-	uint64_t began_ms;
-	char peer[ENDPOINT_SIZE];
+	struct peer peer;
 };
 
 /* ---- the end of one ---- */
 
-static void begin_line(const struct tunnel *t, struct logline *line)
+/* All that follows from one connection more or less. */
+static void weigh(struct tunnels *set)
 {
-	log_begin(line, "connection");
-	log_text(line, "peer", t->peer);
-	log_text(line, "to", t->route->where);
-}
-
-static void end_line(const struct tunnel *t, struct logline *line)
-{
-	log_number(line, "ms", t->set->loop.now_ms - t->began_ms);
-	log_end(line);
+	if (set->stopping && !set->count)
+		loop_stop(&set->loop);
+	for (size_t i = 0; i < set->n_listening; i++)
+		if (set->count >= set->route->wishes.max_connections)
+			listener_hold(&set->listeners[i]);
+		else
+			listener_go_on(&set->listeners[i]);
 }
 
 static void forget(struct tunnel *t)
@@ -65,23 +65,20 @@ static void forget(struct tunnel *t)
 	route_free(t->route);
 	free(t);
 	set->count--;
-	if (set->stopping && !set->count)
-		loop_stop(&set->loop);
-	if (!set->stopping && set->count == set->route->wishes.max_connections - 1)
-		entrances_open(&set->entrances);
+	weigh(set);
 }
 
 static void ended(void *arg, const struct relay_end *end)
 {
 	struct tunnel *t = arg;
-	struct logline line;
+	struct account account = { .to = t->route->where,
+				   .end = relay_how_name(end->how),
+				   .error = relay_end_error(end, t->tls),
+				   .in = end->in,
+				   .out = end->out,
+				   .now_ms = t->set->loop.now_ms };
 
-	begin_line(t, &line);
-	tell_facts(&line, t->tls);
-	log_number(&line, "in", end->in);
-	log_number(&line, "out", end->out);
-	log_text(&line, "end", relay_how_name(end->how));
-	end_line(t, &line);
+	peer_log(&t->peer, t->tls, &account);
 	forget(t);
 }
 
@@ -112,20 +109,31 @@ static void close_plain(const struct tunnel *t)
 	close(t->plain);
 }
 
+static void rest(struct tunnels *set, int err)
+{
+	for (size_t i = 0; i < set->n_listening; i++)
+		listener_rest(&set->listeners[i], err);
+}
+
 static void give_up(struct tunnel *t, int err)
 {
-	struct logline line;
+	static const char *const stages[] = {
+		[STAGE_DIAL] = "server",
+		[STAGE_STARTTLS] = "starttls",
+		[STAGE_HANDSHAKE] = "handshake",
+	};
 	char why[1024];
+	struct account account = { .to = t->route->where,
+				   .end = stages[t->client ? client_stage(t->client) : STAGE_DIAL],
+				   .now_ms = t->set->loop.now_ms };
 
 	unwatch(t);
 	started(t);
-	begin_line(t, &line);
-	log_text(&line, "end", "failed");
-	log_text(&line, "error", tell_failure(t->client, err, why, sizeof(why)));
-	end_line(t, &line);
+	account.error = tell_failure(t->client, err, why, sizeof(why));
+	peer_log(&t->peer, t->client ? client_tls(t->client) : NULL, &account);
 	client_free(t->client);
 	close_plain(t);
-	entrances_rest(&t->set->entrances, err);
+	rest(t->set, err);
 	forget(t);
 }
 
@@ -200,7 +208,6 @@ static int begin(struct tunnels *set, struct tunnel *t, int plain)
 
 	t->set = set;
 	t->plain = plain;
-	t->began_ms = loop->now_ms;
 	t->source = (struct source){ -1, ready };
 	t->pause.due = pause_over;
 	t->until.due = too_late;
@@ -213,27 +220,27 @@ static int begin(struct tunnels *set, struct tunnel *t, int plain)
 	return err;
 }
 
-static void take(struct entrances *entrances, int fd)
+static void take(void *arg, int fd, const struct peer *peer)
 {
-	struct tunnels *set = owner_of(entrances, struct tunnels, entrances);
+	struct tunnels *set = arg;
 	struct tunnel *t = calloc(1, sizeof(*t));
 	int err = t ? begin(set, t, fd) : -ENOMEM;
 
 	if (err) {
 		free(t);
 		close(fd);
-		entrances_rest(entrances, err);
+		rest(set, err);
 		return;
 	}
-	endpoint_peer(fd, t->peer);
+	t->peer = *peer;
 	t->route = route_ref(set->route);
 	t->next = set->starting;
 	t->link = &set->starting;
 	if (t->next)
 		t->next->link = &t->next;
 	set->starting = t;
-	if (++set->count >= set->route->wishes.max_connections)
-		entrances_close(entrances);
+	set->count++;
+	weigh(set);
 	go_on(t);
 }
 
@@ -259,7 +266,8 @@ static void stop(struct tunnels *set)
 	bool again = set->stopping;
 
 	set->stopping = true;
-	entrances_free(&set->entrances);
+	for (size_t i = 0; i < set->n_listening; i++)
+		listener_stop(&set->listeners[i]);
 	if (again || !set->count ||
 	    loop_at(&set->loop, &set->grace, set->loop.now_ms + set->route->wishes.grace_ms))
 		stop_now(set);
@@ -280,10 +288,7 @@ static void reload(struct tunnels *set)
 	set->relays.idle_ms = route->wishes.idle_ms;
 	log_begin(&line, "reloaded");
 	log_end(&line);
-	if (set->count < route->wishes.max_connections)
-		entrances_open(&set->entrances);
-	else
-		entrances_close(&set->entrances);
+	weigh(set);
 }
 
 static void on_signal(struct source *source, uint32_t events)
@@ -318,14 +323,48 @@ static int watch_signals(struct tunnels *set)
 
 /* ---- from start to end ---- */
 
-static int listen_all(struct tunnels *set)
+static int open_ports(struct tunnels *set)
 {
 	const struct texts *addresses = &set->route->wishes.listen;
+	char error[512];
 
-	for (size_t i = 0; i < addresses->count; i++)
-		if (entrances_add(&set->entrances, addresses->at[i]))
-			return tell(EXIT_LISTEN, NULL, set->entrances.error);
+	set->listening = calloc(addresses->count, sizeof(*set->listening));
+	set->listeners = calloc(addresses->count, sizeof(*set->listeners));
+	if (!set->listening || !set->listeners)
+		return tell(EXIT_FAILED, NULL, "memory is short");
+	for (size_t i = 0; i < addresses->count; i++) {
+		int err = listening_open(&set->listening[i], addresses->at[i], 1, error,
+					 sizeof(error));
+
+		if (err)
+			return tell(listening_status(err), NULL, error);
+		set->listeners[i] = (struct listener){
+			.source.fd = -1, .loop = &set->loop, .accepted = take, .arg = set
+		};
+		set->n_listening++;
+	}
 	return EXIT_OK;
+}
+
+static int listen_all(struct tunnels *set)
+{
+	int err = 0;
+
+	for (size_t i = 0; i < set->n_listening && !err; i++) {
+		set->listeners[i].source.fd = listening_take(&set->listening[i], 0);
+		err = listener_start(&set->listeners[i]);
+	}
+	return err;
+}
+
+static void close_ports(struct tunnels *set)
+{
+	for (size_t i = 0; i < set->n_listening; i++) {
+		listener_stop(&set->listeners[i]);
+		listening_close(&set->listening[i]);
+	}
+	free(set->listening);
+	free(set->listeners);
 }
 
 static int run(struct tunnels *set)
@@ -333,9 +372,9 @@ static int run(struct tunnels *set)
 	int err = watch_signals(set), status;
 
 	if (!err)
-		err = entrances_open(&set->entrances);
+		err = listen_all(set);
 	if (!err) {
-		entrances_announce(&set->entrances);
+		listening_announce(set->listening, set->n_listening);
 		err = loop_run(&set->loop);
 	}
 	status = err ? tell(EXIT_FAILED, NULL, strerrordesc_np(-err)) : EXIT_OK;
@@ -358,13 +397,12 @@ int tunnel_run(struct route *route, int argc, char **argv)
 	set->argc = argc;
 	set->argv = argv;
 	set->grace.due = grace_over;
-	set->relays.loop = set->entrances.loop = &set->loop;
+	set->relays.loop = &set->loop;
 	set->relays.idle_ms = route->wishes.idle_ms;
-	set->entrances.taken = take;
-	status = listen_all(set);
+	status = open_ports(set);
 	if (!status)
 		status = run(set);
-	entrances_free(&set->entrances);
+	close_ports(set);
 	relays_close(&set->relays);
 	loop_close(&set->loop);
 	route_free(set->route);
