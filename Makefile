@@ -3,7 +3,8 @@
 #	make            build/tlsfd, the library, the examples; installs nothing
 #	make demo       what kernel TLS gives with OpenSSL alone and with tlsfd, and real transfers
 #	make check      all tests, in kernels that have TLS
-#	make deps       installs the Debian packages for all of these
+#	make bench      tlsfd serve beside nginx, hitch, HAProxy and stunnel (bench/README.md)
+#	make deps       installs the Debian packages for all of these but bench
 #	make install    DESTDIR, PREFIX (/usr/local)
 
 BUILD   ?= build
@@ -13,7 +14,7 @@ DESTDIR ?=
 # Debian's own tools before others of the same name
 export PATH := /usr/sbin:/usr/bin:/sbin:/bin:$(PATH)
 
-.PHONY: all demo check deps build-deps demo-deps install clean
+.PHONY: all demo check bench deps build-deps demo-deps install clean
 
 all: build-deps $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -37,6 +38,11 @@ demo-deps:
 check: deps
 	@$(MAKE) --no-print-directory all
 	@tests/run --build $(BUILD) $(CHECK)
+
+bench:
+	@tools/deps build lab bench
+	@$(MAKE) --no-print-directory all
+	@bench/run --build $(BUILD) $(BENCH)
 
 install: build-deps $(BUILD)/build.ninja
 	@meson configure $(BUILD) --prefix $(PREFIX)
