@@ -103,10 +103,10 @@ short tlsfd_wants(const struct tlsfd *c, enum tlsfd_direction dir)
 	if (c->wants)
 		return c->wants;
 	if (way == TX)
-		return POLLOUT;
+		return c->kernel[TX] || !c->user ? POLLOUT : userspace_wants(c, TX);
 	owes = gate_is_owing(&c->gate) ? POLLOUT : 0;
 	if (!c->kernel[RX] && c->user)
-		return userspace_wants(c) | owes;
+		return userspace_wants(c, RX) | owes;
 	return POLLIN | owes;
 }
 

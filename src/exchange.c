@@ -80,6 +80,9 @@ static struct end protocol_end(const struct userspace *u)
 
 static struct end end_of(struct userspace *u, int ret)
 {
+	if (u->expired && u->alert_made >> 8 != ALERT_FATAL)
+		return (struct end){ -EKEYEXPIRED, ALERT_INTERNAL_ERROR,
+				     "the peer changed its keys (KeyUpdate)" };
 	if (u->bye) /* after user_canceled OpenSSL 3.6 does not say ZERO_RETURN */
 		return (struct end){ 0, ALERT_NONE, NULL };
 	if (passed_unsealed(u))
@@ -118,7 +121,7 @@ static ssize_t read_locked(struct userspace *u, const struct iovec *iov, int cou
 		if (total && !SSL_pending(u->c->ssl))
 			break;
 		ret = SSL_read_ex(u->c->ssl, iov->iov_base, iov->iov_len, &got);
-		if (ret <= 0) {
+		if (u->expired || ret <= 0) { /* data from behind the KeyUpdate is none */
 			*e = end_of(u, ret);
 			break;
 		}
@@ -137,15 +140,6 @@ static bool take_key_update(struct userspace *u)
 
 	u->key_update = false;
 	return any;
-}
-
-static int answer_key_update(struct tlsfd *c)
-{
-	if (!rekey_can(c, TX))
-		return ending_abort(c, -EKEYEXPIRED, ALERT_INTERNAL_ERROR,
-				    "the peer changed its keys (KeyUpdate)");
-	owed_key_update(c);
-	return 0;
 }
 
 /* A warning of OpenSSL's that has to take the kernel's way. */
@@ -195,14 +189,14 @@ ssize_t userspace_read(struct tlsfd *c, const struct iovec *iov, int count, int 
 			sessions_tell(c);
 		if (warning)
 			ending_refuse_renegotiation(c);
-		if (key_update && answer_key_update(c) && !got)
-			return c->err[RX];
+		if (key_update)
+			owed_key_update(c);
 		if (got)
 			return got;
 		if (e.err != -EAGAIN)
 			return finish_read(c, &e);
 		owed_settle(c, c->reader_pays);
-		if (userspace_wait(c, RX, events, flags))
+		if (userspace_wait_to_read(c, events, flags))
 			return -EAGAIN;
 	} while (true);
 }
@@ -256,6 +250,8 @@ static ssize_t write_locked(struct userspace *u, const uint8_t *data, size_t n)
 	size_t sent = 0;
 	int err = outbox_flush(&u->out, u->c);
 
+	if (!err)
+		err = userspace_end_message(u);
 	if (err)
 		return err;
 	ERR_clear_error();
@@ -295,6 +291,6 @@ ssize_t userspace_write(struct tlsfd *c, const struct iovec *iov, int count, int
 	advance(&k, 0);
 	do
 		err = k.count || total ? write_records(c, &k, &total) : 0;
-	while (err == -EAGAIN && userspace_wait(c, TX, POLLOUT, flags) == 0);
+	while (err == -EAGAIN && userspace_wait_to_write(c, flags) == 0);
 	return total ? (ssize_t)total : err;
 }

@@ -24,6 +24,7 @@ struct userspace {
 	bool closed;		    /* close_notify was made */
 	bool key_update_made;	    /* by OpenSSL: the next record is it */
 	bool key_update;	    /* the peer wants an answer that OpenSSL can't give */
+	bool expired;		    /* a KeyUpdate came that may not be followed */
 	uint16_t alert_made;	    /* by OpenSSL: level and number; 0 */
 	const uint8_t *feed;	    /* what OpenSSL reads instead, see userspace_alert */
 	size_t feed_left;
@@ -31,8 +32,13 @@ struct userspace {
 	unsigned change_cipher_specs;  /* in flow[RX] from the handshake */
 };
 
-/* Waits, if the fd blocks, and outside of OpenSSL. 0: try again; -EAGAIN: the caller
+/* Wait, if the fd blocks, and outside of OpenSSL. 0: try again; -EAGAIN: the caller
  * doesn't wait, or has waited long enough. */
-int userspace_wait(const struct tlsfd *c, enum way way, short events, int flags);
+int userspace_wait_to_read(const struct tlsfd *c, short events, int flags);
+int userspace_wait_to_write(const struct tlsfd *c, int flags);
+
+/* For who has the lock and is about to send: OpenSSL can't while a message is half read.
+ * 0; -EAGAIN: the peer has not sent the rest; -EPIPE: nor will it. */
+int userspace_end_message(struct userspace *u);
 
 #endif

@@ -55,7 +55,9 @@ void rekey_keep(struct rekey *r, const struct plan *plan)
 
 bool rekey_can(const struct tlsfd *c, enum way way)
 {
-	return c->kernel[way] ? c->rekey.secret_size[way] != 0 : c->control.tls13;
+	if (c->kernel[way])
+		return c->rekey.secret_size[way] != 0;
+	return c->control.tls13 && c->rekey.policy == TLSFD_REKEY;
 }
 
 static void set_limit(struct rekey *r)

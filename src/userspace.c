@@ -6,8 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "deadline.h"
 #include "openssl_side.h"
 #include "sys.h"
+
+enum { LOOK_AGAIN_MS = 10 };
 
 /* ---- the BIO under the SSL ---- */
 
@@ -31,7 +34,7 @@ static int bio_read(BIO *bio, char *data, int size)
 		return -1;
 	if (u->feed_left)
 		return bio_fed(u, data, size);
-	if (u->c->control.spent > CONTROL_BUDGET)
+	if (u->c->control.spent > CONTROL_BUDGET || u->expired)
 		return -1;
 	n = u->c->kernel[RX] ? -EAGAIN : sys_recv(u->c->fd, data, (size_t)size, MSG_DONTWAIT);
 	if (n > 0) {
@@ -122,10 +125,19 @@ static void see_alert(struct userspace *u, enum way way, uint8_t level, uint8_t 
 		connection_note_alert(u->c, number);
 }
 
+static bool may_follow(const struct tlsfd *c, bool answer_requested)
+{
+	return rekey_can(c, RX) && (!answer_requested || rekey_can(c, TX));
+}
+
 static void see_key_update(struct userspace *u, enum way way, bool answer_requested)
 {
 	if (u->c->kernel[way])
 		return; /* what it makes of a direction that it no longer has */
+	if (way == RX && !may_follow(u->c, answer_requested)) {
+		u->expired = true;
+		return;
+	}
 	u->flow[way].records = 0;
 	u->key_update_made = way == TX; /* OpenSSL tells, and then sends */
 	atomic_fetch_add_explicit(&u->c->rekey.done[way], 1, memory_order_relaxed);
@@ -233,29 +245,57 @@ void userspace_free(struct tlsfd *c)
 
 /* ---- waiting, outside of OpenSSL ---- */
 
-int userspace_wait(const struct tlsfd *c, enum way way, short events, int flags)
+static bool wait_for(const struct tlsfd *c, short events, int ms)
 {
-	int ms = flags & MSG_DONTWAIT ? 0 :
-					sys_patience(c->fd, way == RX ? SO_RCVTIMEO : SO_SNDTIMEO);
 	int n;
 
-	if (ms == 0)
-		return -EAGAIN;
 	do
 		n = sys_poll(c->fd, events, ms);
 	while (n == -EINTR);
-	return n > 0 ? 0 : -EAGAIN;
+	return n > 0;
 }
 
-short userspace_wants(const struct tlsfd *c)
+static int patience(const struct tlsfd *c, int option, int flags)
+{
+	return flags & MSG_DONTWAIT ? 0 : sys_patience(c->fd, option);
+}
+
+int userspace_wait_to_read(const struct tlsfd *c, short events, int flags)
+{
+	int ms = patience(c, SO_RCVTIMEO, flags);
+
+	return ms && wait_for(c, events, ms) ? 0 : -EAGAIN;
+}
+
+/* The reader may take what the writer waits for, and poll(2) would not tell it. */
+int userspace_wait_to_write(const struct tlsfd *c, int flags)
+{
+	struct deadline deadline = deadline_in(patience(c, SO_SNDTIMEO, flags));
+	int ms;
+
+	while ((ms = deadline_left(&deadline))) {
+		short events = userspace_wants(c, TX);
+
+		if (events == POLLIN && (ms < 0 || ms > LOOK_AGAIN_MS))
+			ms = LOOK_AGAIN_MS;
+		if (wait_for(c, events, ms))
+			return 0;
+	}
+	return -EAGAIN;
+}
+
+short userspace_wants(const struct tlsfd *c, enum way way)
 {
 	struct userspace *u = c->user;
-	short events;
+	bool empty, half_read;
 
 	pthread_mutex_lock(&u->lock);
-	events = outbox_is_empty(&u->out) ? POLLIN : POLLIN | POLLOUT;
+	empty = outbox_is_empty(&u->out);
+	half_read = SSL_in_init(c->ssl) && !c->err[TX];
 	pthread_mutex_unlock(&u->lock);
-	return events;
+	if (way == RX)
+		return empty ? POLLIN : POLLIN | POLLOUT;
+	return empty && half_read ? POLLIN : POLLOUT;
 }
 
 void userspace_count(const struct tlsfd *c, enum way way, uint64_t *records)
@@ -265,7 +305,22 @@ void userspace_count(const struct tlsfd *c, enum way way, uint64_t *records)
 	pthread_mutex_unlock(&c->user->lock);
 }
 
-/* ---- ending ---- */
+/* ---- sending ---- */
+
+int userspace_end_message(struct userspace *u)
+{
+	SSL *ssl = u->c->ssl;
+	int ret;
+
+	if (!SSL_in_init(ssl))
+		return 0;
+	ERR_clear_error();
+	ret = SSL_do_handshake(ssl);
+	if (ret == 1)
+		return 0;
+	return SSL_get_error(ssl, ret) == SSL_ERROR_WANT_READ && !u->fin && !u->err ? -EAGAIN :
+										      -EPIPE;
+}
 
 int userspace_flush(struct tlsfd *c)
 {
@@ -282,6 +337,8 @@ static int key_update(struct tlsfd *c, bool request)
 	int type = request ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED;
 	int err = outbox_flush(&c->user->out, c);
 
+	if (!err)
+		err = userspace_end_message(c->user);
 	ERR_clear_error();
 	if (!err && (SSL_key_update(c->ssl, type) != 1 || SSL_do_handshake(c->ssl) != 1))
 		err = -EIO;
@@ -296,9 +353,11 @@ int userspace_rekey(struct tlsfd *c, bool request, int flags)
 		pthread_mutex_lock(&c->user->lock);
 		err = key_update(c, request);
 		pthread_mutex_unlock(&c->user->lock);
-	} while (err == -EAGAIN && userspace_wait(c, TX, POLLOUT, flags) == 0);
+	} while (err == -EAGAIN && userspace_wait_to_write(c, flags) == 0);
 	return err;
 }
+
+/* ---- ending ---- */
 
 static int flush_all(struct tlsfd *c, int flags)
 {
@@ -306,7 +365,18 @@ static int flush_all(struct tlsfd *c, int flags)
 
 	do
 		err = userspace_flush(c);
-	while (err == -EAGAIN && userspace_wait(c, TX, POLLOUT, flags) == 0);
+	while (err == -EAGAIN && userspace_wait_to_write(c, flags) == 0);
+	return err;
+}
+
+static int close_notify(struct userspace *u)
+{
+	int err = u->closed ? 0 : userspace_end_message(u);
+
+	ERR_clear_error();
+	if (!err && !u->closed && SSL_shutdown(u->c->ssl) < 0)
+		err = -EPIPE;
+	u->closed = u->closed || err == 0;
 	return err;
 }
 
@@ -317,11 +387,11 @@ int userspace_shutdown(struct tlsfd *c, int flags)
 
 	if (!u)
 		return -ENOTCONN;
-	pthread_mutex_lock(&u->lock);
-	ERR_clear_error();
-	err = u->closed || SSL_shutdown(c->ssl) >= 0 ? 0 : -EPIPE;
-	u->closed = u->closed || err == 0;
-	pthread_mutex_unlock(&u->lock);
+	do {
+		pthread_mutex_lock(&u->lock);
+		err = close_notify(u);
+		pthread_mutex_unlock(&u->lock);
+	} while (err == -EAGAIN && userspace_wait_to_write(c, flags) == 0);
 	return err ? err : flush_all(c, flags);
 }
 
@@ -338,7 +408,7 @@ int userspace_alert(struct tlsfd *c, uint16_t alert, int flags)
 		{ 23, 3, 3, 255, 255 },
 	};
 	struct userspace *u = c->user;
-	uint8_t number = (uint8_t)alert, byte;
+	uint8_t number = (uint8_t)alert, dropped[256];
 	size_t n;
 
 	if (!u)
@@ -349,8 +419,9 @@ int userspace_alert(struct tlsfd *c, uint16_t alert, int flags)
 								0];
 	u->feed_left = sizeof(nonsense[0]);
 	ERR_clear_error();
-	if (alert >> 8 == ALERT_FATAL)
-		SSL_read_ex(c->ssl, &byte, 1, &n);
+	while (alert >> 8 == ALERT_FATAL &&
+	       SSL_read_ex(c->ssl, dropped, sizeof(dropped), &n) > 0)
+		; /* data that OpenSSL had read before */
 	u->feed_left = 0;
 	pthread_mutex_unlock(&u->lock);
 	return flush_all(c, flags) == -EAGAIN ? -EAGAIN : 0;

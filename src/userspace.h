@@ -33,7 +33,7 @@ int userspace_alert(struct tlsfd *c, uint16_t alert, int flags);
 /* KeyUpdate by OpenSSL. 0; -EAGAIN: no room; -EIO. */
 int userspace_rekey(struct tlsfd *c, bool request, int flags);
 
-short userspace_wants(const struct tlsfd *c); /* reading */
+short userspace_wants(const struct tlsfd *c, enum way way);
 void userspace_count(const struct tlsfd *c, enum way way, uint64_t *records);
 
 #endif

@@ -270,6 +270,105 @@ static void test_end_before_reading(void **state)
 	place_close(&t);
 }
 
+/* ---- half a message ---- */
+
+static const uint8_t ticket[] = { 4, 0, 0, 14, 0, 0, 14, 16, 1, 2, 3, 4, 0, 0, 1, 9, 0, 0 };
+
+enum { HALF = 10 };
+
+/* OpenSSL has to read the other half before it can send. False: no tickets come here. */
+static bool begin_half(struct tested *t, void **state)
+{
+	char byte;
+
+	begin(t, state);
+	if (!t->peer.tls13 || !t->peer.server)
+		return false;
+	raw_send(&t->peer, 22, ticket, HALF);
+	poll(&(struct pollfd){ t->fd, POLLIN, 0 }, 1, 5000);
+	assert_int_equal(tlsfd_read(t->c, &byte, 1), -EAGAIN);
+	return true;
+}
+
+static void other_half(struct tested *t)
+{
+	raw_send(&t->peer, 22, ticket + HALF, sizeof(ticket) - HALF);
+}
+
+static void test_half_ticket(void **state)
+{
+	struct tested t;
+	char got[8];
+	bool half = begin_half(&t, state);
+
+	if (half && !tlsfd_kernel(t.c, TLSFD_RX) && !tlsfd_kernel(t.c, TLSFD_TX)) {
+		assert_int_equal(tlsfd_write(t.c, "hello", 5), -EAGAIN);
+		assert_int_equal(tlsfd_rekey(t.c, false), -EAGAIN);
+		assert_int_equal(tlsfd_shutdown(t.c), -EAGAIN);
+		assert_int_equal(tlsfd_wants(t.c, TLSFD_TX), POLLIN);
+	}
+	if (half)
+		other_half(&t);
+	assert_int_equal(patient_write(&t, "hello", 5), 5);
+	expect_record(&t, 23, "hello", 5);
+	assert_int_equal(tlsfd_wants(t.c, TLSFD_TX), POLLOUT);
+	raw_send(&t.peer, 23, "world", 5);
+	assert_int_equal(patient_read(&t, got, sizeof(got)), 5);
+	assert_int_equal(tlsfd_shutdown(t.c), 0);
+	expect_goodbye(&t);
+	place_close(&t);
+}
+
+/* No more is to come: neither wait nor spin. */
+static void test_half_ticket_and_end(void **state)
+{
+	struct tested t;
+	char got[8];
+
+	if (begin_half(&t, state) && !tlsfd_kernel(t.c, TLSFD_RX) && !tlsfd_kernel(t.c, TLSFD_TX)) {
+		place_block(&t);
+		raw_fin(&t.peer);
+		assert_int_equal(tlsfd_write(t.c, "hello", 5), -EPIPE);
+		assert_int_equal(tlsfd_read(t.c, got, sizeof(got)), -ECONNABORTED);
+	}
+	place_close(&t);
+}
+
+static void *write_hello(void *arg)
+{
+	struct tested *t = arg;
+
+	return (void *)(intptr_t)tlsfd_write(t->c, "hello", 5);
+}
+
+/* A writer that waits while the reader takes what it waits for: poll(2) tells only one. */
+static void test_half_ticket_in_threads(void **state)
+{
+	struct timespec from, to;
+	pthread_t thread;
+	struct tested t;
+	void *sent;
+	char got[8];
+
+	if (begin_half(&t, state)) {
+		place_block(&t);
+		pthread_create(&thread, NULL, write_hello, &t);
+		poll(NULL, 0, 30);
+		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &from);
+		poll(NULL, 0, 500);
+		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &to);
+		assert_true(to.tv_sec * 1000 + to.tv_nsec / 1000000 -
+				    from.tv_sec * 1000 - from.tv_nsec / 1000000 < 200);
+		other_half(&t);
+		raw_send(&t.peer, 23, "world", 5);
+		assert_int_equal(tlsfd_read(t.c, got, sizeof(got)), 5);
+		expect_record(&t, 23, "hello", 5);
+		pthread_join(thread, &sent);
+		assert_int_equal((intptr_t)sent, 5);
+	}
+	place_close(&t);
+}
+
 /* ---- tlsfd_attend, tlsfd_release ---- */
 
 /* What a program does that reads the fd itself. */
@@ -707,6 +806,9 @@ int main(int argc, char **argv)
 		{ test_bare_shutdown, "bare shutdown" },
 		{ test_flood_of_nothing, "flood of empty records" },
 		{ test_end_before_reading, "end before reading" },
+		{ test_half_ticket, "half a ticket" },
+		{ test_half_ticket_and_end, "half a ticket, and FIN" },
+		{ test_half_ticket_in_threads, "half a ticket, threads" },
 		{ test_attend, "attend" },
 		{ test_attend_truncated, "attend: truncated" },
 		{ test_attend_header, "attend: bad header" },
