@@ -419,8 +419,7 @@ int userspace_alert(struct tlsfd *c, uint16_t alert, int flags)
 								0];
 	u->feed_left = sizeof(nonsense[0]);
 	ERR_clear_error();
-	while (alert >> 8 == ALERT_FATAL &&
-	       SSL_read_ex(c->ssl, dropped, sizeof(dropped), &n) > 0)
+	while (alert >> 8 == ALERT_FATAL && SSL_read_ex(c->ssl, dropped, sizeof(dropped), &n) > 0)
 		; /* data that OpenSSL had read before */
 	u->feed_left = 0;
 	pthread_mutex_unlock(&u->lock);

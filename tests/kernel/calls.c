@@ -357,8 +357,9 @@ static void test_half_ticket_in_threads(void **state)
 		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &from);
 		poll(NULL, 0, 500);
 		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &to);
-		assert_true(to.tv_sec * 1000 + to.tv_nsec / 1000000 -
-				    from.tv_sec * 1000 - from.tv_nsec / 1000000 < 200);
+		assert_true(to.tv_sec * 1000 + to.tv_nsec / 1000000 - from.tv_sec * 1000 -
+				    from.tv_nsec / 1000000 <
+			    200);
 		other_half(&t);
 		raw_send(&t.peer, 23, "world", 5);
 		assert_int_equal(tlsfd_read(t.c, got, sizeof(got)), 5);
