@@ -19,10 +19,13 @@ enum {
 
 /* ---- targets ---- */
 
-static int add(struct backends *b, const char *text, const void *address, socklen_t size)
+int backends_add(struct backends *b, const char *text, const void *address, socklen_t size)
 {
-	struct backend *at = reallocarray(b->at, b->count + 1, sizeof(*at));
+	struct backend *at;
 
+	if (size > sizeof(at->address))
+		return -EINVAL;
+	at = reallocarray(b->at, b->count + 1, sizeof(*at));
 	if (!at)
 		return -ENOMEM;
 	b->at = at;
@@ -42,7 +45,7 @@ static int add_unix(struct backends *b, const char *text, const char *path)
 	if (!*path || strlen(path) >= sizeof(address.sun_path))
 		return -EINVAL;
 	memcpy(address.sun_path, path, strlen(path));
-	return add(b, text, &address, sizeof(address));
+	return backends_add(b, text, &address, sizeof(address));
 }
 
 static int add_found(struct backends *b, const char *text, const struct addrinfo *found)
@@ -50,7 +53,7 @@ static int add_found(struct backends *b, const char *text, const struct addrinfo
 	int err = 0;
 
 	for (; found && !err; found = found->ai_next)
-		err = add(b, text, found->ai_addr, found->ai_addrlen);
+		err = backends_add(b, text, found->ai_addr, found->ai_addrlen);
 	return err;
 }
 

@@ -28,6 +28,8 @@ struct backends {
 /* Resolves the targets; a name with several addresses is several backends. 0, or a negative
  * errno with a sentence in error. */
 int backends_open(struct backends *b, const struct texts *targets, char *error, size_t size);
+/* One more, resolved. 0 or a negative errno. */
+int backends_add(struct backends *b, const char *text, const void *address, socklen_t size);
 void backends_close(struct backends *b);
 
 /* A connection to one of them that is being made. */

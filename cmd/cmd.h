@@ -29,7 +29,7 @@ struct setting;
 struct verb {
 	const char *name;
 	int (*run)(int argc, char **argv);
-	const char *about;   /* one line */
+	const char *about;   /* one line; NULL: not for users */
 	const char *usage;   /* what follows "tlsfd NAME" */
 	const char *options; /* a line for each, or NULL and */
 	const struct setting *settings;
@@ -38,6 +38,7 @@ struct verb {
 int doctor(int argc, char **argv);
 int connect_to(int argc, char **argv);
 int serve(int argc, char **argv);
+int data_process(int argc, char **argv);
 
 /* Prints the help of a verb to stdout. Returns an exit status. */
 int verb_help(const char *name);

@@ -16,6 +16,7 @@ static const struct verb verbs[] = {
 	  "[OPTION]... HOST:PORT", NULL, wishes_table },
 	{ "serve", serve, "TLS in front of plain TCP services",
 	  "--listen ADDR --forward TARGET --cert FILE [OPTION]...", NULL, service_settings },
+	{ "data-process", data_process, NULL, NULL, NULL, NULL },
 };
 static const size_t n_verbs = sizeof(verbs) / sizeof(verbs[0]);
 
@@ -45,7 +46,7 @@ int verb_help(const char *name)
 {
 	const struct verb *verb = find_verb(name);
 
-	if (!verb)
+	if (!verb || !verb->about)
 		return unknown_verb(name);
 	printf("usage: tlsfd %s %s\n%s\n\n%s", verb->name, verb->usage, verb->about,
 	       verb->options ? verb->options : "");
@@ -58,7 +59,9 @@ static int help(void)
 {
 	puts("TLS as a file descriptor.\n\nusage:");
 	for (size_t i = 0; i < n_verbs; i++)
-		printf("  tlsfd %s %s\n      %s\n", verbs[i].name, verbs[i].usage, verbs[i].about);
+		if (verbs[i].about)
+			printf("  tlsfd %s %s\n      %s\n", verbs[i].name, verbs[i].usage,
+			       verbs[i].about);
 	puts("  tlsfd help VERB\n      its options\n  tlsfd --version");
 	return finish_output(EXIT_OK);
 }
@@ -80,7 +83,7 @@ static int run_verb(int argc, char **argv)
 		return unknown_verb(argv[0]);
 	snprintf(name, sizeof(name), "tlsfd %s", verb->name);
 	argv[0] = name;
-	optind = 0;     /* glibc: start again with another argv */
+	optind = 0; /* glibc: start again with another argv */
 	return verb->run(argc, argv);
 }
 

@@ -19,34 +19,28 @@
 #include <unistd.h>
 
 #include "cmd.h"
+#include "data.h"
 #include "doctor.h"
 #include "identities.h"
 #include "listener.h"
 #include "logfmt.h"
 #include "service.h"
+#include "teams.h"
 #include "worker.h"
-
-enum { RESTART_MS = 1000 };
-
-struct child {
-	pid_t pid;	     /* 0: to be started, at the timer */
-	unsigned generation; /* of the settings that it was started with */
-	unsigned index;
-	struct child *next;
-};
 
 /* All that a reload replaces. */
 struct generation {
 	struct service service;
 	struct tlsfd_config *config;
 	struct backends backends;
+	int data_plan; /* for data processes: data.h */
 };
 
 struct master {
 	int argc;
 	char **argv;
 	struct generation now;
-	unsigned number, workers;
+	unsigned workers;
 	pid_t pid;
 	struct self_signed self;
 	struct listening *listening;
@@ -55,9 +49,7 @@ struct master {
 	gid_t gid;
 	struct loop loop;
 	struct source signals;
-	struct timer restart;
-	struct child *children;
-	bool stopping;
+	struct teams teams;
 };
 
 /* ---- settings ---- */
@@ -73,6 +65,7 @@ static int load(struct generation *g, struct master *m, struct trouble *t)
 	struct settings settings;
 	int err = service_read(&g->service, &settings, m->argc, m->argv);
 
+	g->data_plan = -1;
 	t->status = EXIT_USAGE;
 	if (err) {
 		snprintf(t->error, sizeof(t->error), "%s", settings.error);
@@ -100,111 +93,77 @@ static void unload(struct generation *g)
 	service_free(&g->service);
 	tlsfd_config_free(g->config);
 	backends_close(&g->backends);
+	if (g->data_plan >= 0)
+		close(g->data_plan);
 }
 
-/* ---- children ---- */
+/* ---- processes ---- */
 
-static _Noreturn void be_worker(struct master *m, unsigned index)
+static bool has_path(const struct texts *targets)
 {
-	struct worker_plan plan = { .service = &m->now.service,
+	for (size_t i = 0; i < targets->count; i++)
+		if (!strncmp(targets->at[i], "unix:", 5))
+			return true;
+	return false;
+}
+
+static struct role_plan plan_role(const struct master *m, enum role role)
+{
+	const struct service *s = &m->now.service;
+	struct role_plan plan = { .confinement = { .role = role,
+						   .uid = m->uid,
+						   .gid = m->gid,
+						   .connects = role == ROLE_DATA ||
+							       !s->require_kernel },
+				  .master = m->pid,
+				  .grace_ms = s->grace_ms };
+
+	plan.confinement.paths = plan.confinement.connects && has_path(&s->forward);
+	if (s->user)
+		strncpy(plan.confinement.user, s->user, sizeof(plan.confinement.user) - 1);
+	return plan;
+}
+
+/* Data processes are told by an fd, and start from the program's file: the master has keys
+ * in its memory. */
+static int plan_data(struct master *m)
+{
+	struct data_plan plan = { .role = plan_role(m, ROLE_DATA),
+				  .idle_ms = m->now.service.idle_ms };
+
+	m->now.data_plan = data_plan_write(&plan, &m->now.backends);
+	return m->now.data_plan < 0 ? m->now.data_plan : 0;
+}
+
+static _Noreturn void be_worker(struct master *m, const struct team *team)
+{
+	struct worker_plan plan = { .role = plan_role(m, ROLE_HANDSHAKE),
+				    .service = &m->now.service,
 				    .config = m->now.config,
 				    .backends = m->now.backends,
 				    .listening = m->listening,
 				    .n_listening = m->n_listening,
-				    .index = index,
+				    .index = team->index,
 				    .workers = m->workers,
-				    .uid = m->uid,
-				    .gid = m->gid,
-				    .user = m->now.service.user,
-				    .master = m->pid };
+				    .channel = team->channel[ROLE_HANDSHAKE] };
 
 	close(m->signals.fd);
 	close(m->loop.epoll);
+	close(m->now.data_plan);
+	teams_leave(&m->teams, plan.channel);
 	_exit(worker_run(&plan));
 }
 
-static void start_child(struct master *m, struct child *child)
+static void be(void *arg, const struct team *team, enum role role)
 {
-	child->generation = m->number;
-	child->pid = fork();
-	if (child->pid == 0)
-		be_worker(m, child->index);
-	if (child->pid > 0)
-		return;
-	log_error("worker", "fork: %s", strerror(errno));
-	child->pid = 0;
-	loop_at(&m->loop, &m->restart, m->loop.now_ms + RESTART_MS);
-}
+	struct master *m = arg;
 
-static int start_generation(struct master *m)
-{
-	m->number++;
-	for (unsigned i = 0; i < m->workers; i++) {
-		struct child *child = calloc(1, sizeof(*child));
-
-		if (!child)
-			return -ENOMEM;
-		child->index = i;
-		child->next = m->children;
-		m->children = child;
-		start_child(m, child);
-	}
-	return 0;
-}
-
-static void restart(struct timer *timer)
-{
-	struct master *m = owner_of(timer, struct master, restart);
-
-	for (struct child *child = m->children; child; child = child->next)
-		if (!child->pid && !m->stopping)
-			start_child(m, child);
-}
-
-static void log_death(pid_t pid, int status)
-{
-	struct logline line;
-
-	log_begin(&line, "worker");
-	log_number(&line, "pid", (uint64_t)pid);
-	if (WIFSIGNALED(status))
-		log_format(&line, "error", "killed by signal %d; it is replaced", WTERMSIG(status));
-	else
-		log_format(&line, "error", "ended with status %d; it is replaced",
-			   WEXITSTATUS(status));
-	log_end(&line);
-}
-
-static void signal_all(const struct master *m, int sig, unsigned before)
-{
-	for (const struct child *child = m->children; child; child = child->next)
-		if (child->pid && child->generation < before)
-			kill(child->pid, sig);
-}
-
-/* One of the present generation is replaced, not more often than once a second. */
-static void bury(struct master *m, pid_t pid, int status)
-{
-	struct child **link = &m->children, *child;
-
-	while ((child = *link) && child->pid != pid)
-		link = &child->next;
-	if (!child)
-		return;
-	if (m->stopping || child->generation < m->number) {
-		*link = child->next;
-		free(child);
-	} else {
-		log_death(pid, status);
-		child->pid = 0;
-		if (!m->restart.place)
-			loop_at(&m->loop, &m->restart,
-				m->restart.at_ms + RESTART_MS > m->loop.now_ms ?
-					m->restart.at_ms + RESTART_MS :
-					m->loop.now_ms);
-	}
-	if (m->stopping && !m->children)
-		loop_stop(&m->loop);
+	if (role == ROLE_HANDSHAKE)
+		be_worker(m, team);
+	data_exec(m->now.data_plan, team->channel[ROLE_DATA]);
+	log_error("worker", "/proc/self/exe, which a data process starts from: %s",
+		  strerror(errno));
+	_exit(EXIT_FAILED);
 }
 
 static void bury_all(struct master *m)
@@ -213,7 +172,12 @@ static void bury_all(struct master *m)
 	int status;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-		bury(m, pid, status);
+		teams_bury(&m->teams, pid, status);
+}
+
+static void gone(void *arg)
+{
+	loop_stop(&((struct master *)arg)->loop);
 }
 
 /* ---- reload and stop ---- */
@@ -244,6 +208,7 @@ static void reload(struct master *m)
 	struct generation next = { 0 };
 	struct trouble trouble;
 	struct logline line;
+	int err;
 
 	if (load(&next, m, &trouble)) {
 		log_error("reload", "%s; the old settings stay", trouble.error);
@@ -252,38 +217,26 @@ static void reload(struct master *m)
 	warn_of_what_stays(&m->now.service, &next.service);
 	unload(&m->now);
 	m->now = next;
-	if (start_generation(m)) {
-		log_error("reload", "memory is short");
+	err = plan_data(m);
+	if (!err)
+		err = teams_renew(&m->teams, m->workers);
+	if (err) {
+		log_error("reload", "%s", strerror(-err));
 		return;
 	}
-	signal_all(m, SIGHUP, m->number);
 	log_begin(&line, "reload");
-	log_number(&line, "generation", m->number);
+	log_number(&line, "generation", m->teams.generation);
 	log_end(&line);
 }
 
 static void stop(struct master *m)
 {
-	struct child **link = &m->children;
 	struct logline line;
 
 	log_begin(&line, "stopping");
-	log_text(&line, "how", m->stopping ? "now" : "grace");
+	log_text(&line, "how", m->teams.stopping ? "now" : "grace");
 	log_end(&line);
-	signal_all(m, m->stopping ? SIGKILL : SIGTERM, m->number + 1);
-	m->stopping = true;
-	while (*link) { /* those that were only to be started */
-		struct child *child = *link;
-
-		if (child->pid) {
-			link = &child->next;
-			continue;
-		}
-		*link = child->next;
-		free(child);
-	}
-	if (!m->children)
-		loop_stop(&m->loop);
+	teams_stop(&m->teams);
 }
 
 static void on_signal(struct source *source, uint32_t events)
@@ -298,7 +251,7 @@ static void on_signal(struct source *source, uint32_t events)
 		bury_all(m);
 	else if (info.ssi_signo != SIGHUP)
 		stop(m);
-	else if (!m->stopping)
+	else if (!m->teams.stopping)
 		reload(m);
 }
 
@@ -421,7 +374,9 @@ static int run(struct master *m)
 	if (!err)
 		err = watch_signals(m);
 	if (!err)
-		err = start_generation(m);
+		err = plan_data(m);
+	if (!err)
+		err = teams_renew(&m->teams, m->workers);
 	if (!err) {
 		tell(m);
 		err = loop_run(&m->loop);
@@ -435,7 +390,11 @@ static int prepare(struct master *m)
 	int status = find_user(m);
 
 	m->workers = s->workers ? s->workers : count_cpus();
-	m->restart.due = restart;
+	m->teams.loop = &m->loop;
+	m->teams.be = be;
+	m->teams.gone = gone;
+	m->teams.arg = m;
+	teams_open(&m->teams);
 	raise_limits();
 	if (!status && !s->check_config)
 		status = open_ports(m);

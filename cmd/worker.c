@@ -2,54 +2,61 @@
 #include "worker.h"
 
 #include <errno.h>
-#include <grp.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "cmd.h"
+#include "courier.h"
 #include "handshaker.h"
 #include "logfmt.h"
 #include "mover.h"
 
+enum { WAITING_MAX = 64 }; /* for the data process, before no more are accepted */
+
 struct worker {
 	const struct worker_plan *plan;
-	struct loop loop;
+	struct role_run run;
 	struct listener *listeners;
-	struct source signals;
-	struct timer grace;
 	struct handshaker handshaker;
-	struct mover mover;
-	unsigned most; /* connections */
+	struct courier courier;
+	struct mover mover; /* of what has to stay here */
+	unsigned most;	    /* connections */
 	bool draining;
 };
 
 /* ---- how many ---- */
 
-static unsigned count(const struct worker *w)
+static unsigned count_here(const struct worker *w)
 {
-	return w->handshaker.count + w->mover.count;
+	return w->handshaker.count + w->courier.waiting + w->mover.count;
+}
+
+static bool is_full(const struct worker *w)
+{
+	return count_here(w) + courier_load(&w->courier) >= w->most ||
+	       w->courier.waiting >= WAITING_MAX;
 }
 
 /* All that follows from one connection more or less. */
 static void weigh(struct worker *w)
 {
-	if (w->draining && !count(w)) {
-		loop_stop(&w->loop);
+	bool full = is_full(w);
+
+	if (w->draining && !count_here(w)) {
+		loop_stop(&w->run.loop);
 		return;
 	}
-	for (size_t i = 0; i < w->plan->n_listening; i++)
-		if (count(w) >= w->most)
+	for (size_t i = 0; i < w->plan->n_listening && !w->draining; i++)
+		if (full)
 			listener_hold(&w->listeners[i]);
 		else
 			listener_go_on(&w->listeners[i]);
 }
 
-static void on_left(void *arg)
+static void on_change(void *arg)
 {
 	weigh(arg);
 }
@@ -66,7 +73,23 @@ static void on_done(void *arg, struct tlsfd *c, const struct peer *peer)
 {
 	struct worker *w = arg;
 
-	mover_take(&w->mover, c, peer);
+	if (tlsfd_kernel(c, TLSFD_RX) && tlsfd_kernel(c, TLSFD_TX))
+		courier_bring(&w->courier, c, peer);
+	else
+		mover_take(&w->mover, c, peer);
+}
+
+static void on_kept(void *arg, struct tlsfd *c, const struct peer *peer, int err)
+{
+	struct worker *w = arg;
+	struct account account = { .end = err == -ECANCELED ? "stopped" : "error",
+				   .error = err == -ECANCELED ? NULL : strerror(-err),
+				   .now_ms = w->run.loop.now_ms };
+	int fd = tlsfd_fd(c);
+
+	peer_log(peer, c, &account);
+	tlsfd_free(c);
+	close(fd);
 }
 
 /* A share of --max-connections, and no more than there are file descriptors for: two for a
@@ -87,69 +110,26 @@ static unsigned most_connections(const struct worker_plan *plan)
 
 /* ---- the end ---- */
 
-static void on_grace_over(struct timer *timer)
+static void drain(void *arg)
 {
-	struct worker *w = owner_of(timer, struct worker, grace);
+	struct worker *w = arg;
 
-	handshaker_stop(&w->handshaker);
-	mover_stop(&w->mover);
-	loop_stop(&w->loop);
-}
-
-static void drain(struct worker *w)
-{
-	w->draining = true;
-	for (size_t i = 0; i < w->plan->n_listening; i++)
+	for (size_t i = 0; i < w->plan->n_listening && !w->draining; i++)
 		listener_stop(&w->listeners[i]);
+	w->draining = true;
 	weigh(w);
 }
 
-static void on_signal(struct source *source, uint32_t events)
+static void stop(void *arg)
 {
-	struct worker *w = owner_of(source, struct worker, signals);
-	struct signalfd_siginfo info;
+	struct worker *w = arg;
 
-	(void)events;
-	if (read(source->fd, &info, sizeof(info)) != sizeof(info))
-		return;
-	if (info.ssi_signo == SIGTERM &&
-	    loop_at(&w->loop, &w->grace, w->loop.now_ms + w->plan->service->grace_ms))
-		loop_stop(&w->loop);
-	drain(w);
+	handshaker_stop(&w->handshaker);
+	courier_stop(&w->courier);
+	mover_stop(&w->mover);
 }
 
 /* ---- the start ---- */
-
-static int become_user(const struct worker_plan *plan)
-{
-	if (!plan->user)
-		return 0;
-	if (initgroups(plan->user, plan->gid) < 0 || setgid(plan->gid) < 0 || setuid(plan->uid) < 0)
-		return -errno;
-	return 0;
-}
-
-/* Nobody serves without a master: it would hold the port for ever. */
-static int follow_master(const struct worker_plan *plan)
-{
-	if (prctl(PR_SET_PDEATHSIG, SIGTERM) < 0)
-		return -errno;
-	return getppid() == plan->master ? 0 : -ESRCH;
-}
-
-static int watch_signals(struct worker *w)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	/* the terminal's Ctrl-C is for the master */
-	signal(SIGINT, SIG_IGN);
-	sigprocmask(SIG_SETMASK, &set, NULL);
-	w->signals = (struct source){ signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), on_signal };
-	return w->signals.fd < 0 ? -errno : loop_add(&w->loop, &w->signals, EPOLLIN);
-}
 
 static int listen_all(struct worker *w)
 {
@@ -165,7 +145,7 @@ static int listen_all(struct worker *w)
 			if (j != w->plan->index)
 				close(from->fds[j]);
 		w->listeners[i] = (struct listener){ .source.fd = from->fds[w->plan->index],
-						     .loop = &w->loop,
+						     .loop = &w->run.loop,
 						     .accepted = on_accepted,
 						     .arg = w };
 		err = listener_start(&w->listeners[i]);
@@ -175,33 +155,38 @@ static int listen_all(struct worker *w)
 
 static void set_up(struct worker *w, const struct worker_plan *plan)
 {
+	struct loop *loop = &w->run.loop;
+
 	w->plan = plan;
-	w->grace.due = on_grace_over;
 	w->most = most_connections(plan);
-	w->handshaker = (struct handshaker){ .loop = &w->loop,
+	w->run.plan = &plan->role;
+	w->run.drain = w->run.term = drain;
+	w->run.stop = stop;
+	w->run.arg = w;
+	w->handshaker = (struct handshaker){ .loop = loop,
 					     .config = plan->config,
 					     .most = plan->service->max_handshakes,
 					     .timeout_ms = plan->service->handshake_ms,
 					     .done = on_done,
-					     .left = on_left,
+					     .left = on_change,
 					     .arg = w };
+	w->courier.loop = loop;
+	w->courier.kept = on_kept;
+	w->courier.changed = on_change;
+	w->courier.arg = w;
 	w->mover.backends = plan->backends;
-	w->mover.relays.loop = &w->loop;
+	w->mover.relays.loop = loop;
 	w->mover.relays.idle_ms = plan->service->idle_ms;
-	w->mover.left = on_left;
+	w->mover.left = on_change;
 	w->mover.arg = w;
 }
 
 static int start(struct worker *w)
 {
-	int err = become_user(w->plan);
+	int err = role_start(&w->run);
 
 	if (!err)
-		err = follow_master(w->plan);
-	if (!err)
-		err = loop_open(&w->loop);
-	if (!err)
-		err = watch_signals(w);
+		err = courier_start(&w->courier, w->plan->channel);
 	return err ? err : listen_all(w);
 }
 
@@ -210,12 +195,13 @@ int worker_run(struct worker_plan *plan)
 	struct worker *w = calloc(1, sizeof(*w));
 	int err = -ENOMEM;
 
+	prctl(PR_SET_NAME, "tlsfd-handshake"); /* 15 bytes at most */
 	if (w) {
 		set_up(w, plan);
 		err = start(w);
 	}
 	if (!err)
-		err = loop_run(&w->loop);
+		err = loop_run(&w->run.loop);
 	if (err)
 		log_error("worker", "%s", strerror(-err));
 	return err ? EXIT_FAILED : EXIT_OK;

@@ -1,5 +1,6 @@
 /*
- * A process that serves: it accepts, shakes hands and moves data, until it is told to end.
+ * A handshake process: it accepts, shakes hands and passes the connection to its data
+ * process, or moves the data itself where the kernel can't. It has the private keys.
  *
  * SIGHUP: it accepts no more and ends with its last connection; SIGTERM: the same, but
  * within the grace time.
@@ -9,23 +10,20 @@
 #ifndef TLSFD_WORKER_H
 #define TLSFD_WORKER_H
 
-#include <sys/types.h>
-
 #include "backend.h"
 #include "listener.h"
+#include "role.h"
 #include "service.h"
 
 struct worker_plan {
+	struct role_plan role;
 	const struct service *service;
 	struct tlsfd_config *config;
 	struct backends backends;
 	struct listening *listening; /* the worker's own socket of each is at [index] */
 	size_t n_listening;
 	unsigned index, workers;
-	uid_t uid;
-	gid_t gid;
-	const char *user; /* for its other groups; NULL: stay who we are */
-	pid_t master;
+	int channel; /* to its data process */
 };
 
 /* In a process of its own, just forked, its signals blocked. Returns its exit status. */

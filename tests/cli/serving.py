@@ -146,6 +146,15 @@ def parse(line):
     return fields
 
 
+def role_of(pid):
+    """By the name that a process has given itself."""
+    try:
+        with open("/proc/%d/comm" % pid, encoding="ascii") as comm:
+            return {"tlsfd-handshake": "handshake", "tlsfd-data": "data"}.get(comm.read().strip())
+    except OSError:
+        return None
+
+
 class Serve:
     """`tlsfd serve`, its log read as it comes."""
 
@@ -193,13 +202,17 @@ class Serve:
             raw.close()
             raise
 
-    def workers(self):
+    def children(self):
         path = "/proc/%d/task/%d/children" % (self.process.pid, self.process.pid)
         if not os.path.exists(path):  # a kernel without CONFIG_PROC_CHILDREN
             found = subprocess.run(["pgrep", "-P", str(self.process.pid)], stdout=subprocess.PIPE, check=False)
             return [int(word) for word in found.stdout.split()]
         with open(path, encoding="ascii") as children:
             return [int(word) for word in children.read().split()]
+
+    def workers(self, role=None):
+        """Pids of its processes: all, or those of a role, "handshake" or "data"."""
+        return [pid for pid in self.children() if role in (None, role_of(pid))]
 
     def signal(self, number):
         self.process.send_signal(number)

@@ -478,7 +478,7 @@ def test_no_file_descriptors_left(serve, one, backend):
     server = serve("--workers", "1", "--forward", backend(saying(b"hello")).target, *one)
     with server.connect() as connection:  # the worker is there, and has counted what it may have
         assert answer(connection) == b"hello"
-    worker = server.workers()[0]
+    worker = server.workers("handshake")[0]
     resource.prlimit(worker, resource.RLIMIT_NOFILE, (24, limit[1]))
     held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(40)]
     server.line(event="accept")
@@ -570,7 +570,7 @@ def test_a_killed_worker_is_replaced(serve, one, backend):
     server = serve("--workers", "2", "--forward", backend(saying(b"hello")).target, *one)
     for round_ in range(2):
         before = server.workers()
-        assert len(before) == 2
+        assert len(before) == 4
         os.kill(before[0], signal.SIGKILL)
         server.line(round_ + 1, event="worker", error="killed by signal 9; it is replaced")
         for _ in range(6):

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+#include "channel.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+enum { ROOM = 32 * 1024 };
+
+const char *role_name(enum role role)
+{
+	return role == ROLE_DATA ? "data" : "handshake";
+}
+
+int channel_open(int ends[ROLES])
+{
+	const int room = ROOM;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) < 0)
+		return -errno;
+	for (int i = 0; i < ROLES; i++)
+		setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+	return 0;
+}
+
+static int put(int fd, const void *message, size_t size)
+{
+	return send(fd, message, size, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+/* ---- connections ---- */
+
+int channel_pass(int fd, struct tlsfd **c, const struct passed *passed, bool *announced)
+{
+	int err = *announced ? 0 : put(fd, passed, sizeof(*passed));
+
+	if (err)
+		return err;
+	*announced = true;
+	return tlsfd_pass(c, fd);
+}
+
+static bool is_address(const struct peer *peer)
+{
+	return peer->address.any.sa_family == AF_INET || peer->address.any.sa_family == AF_INET6;
+}
+
+/*
+ * Whoever died between the two messages has left the first one alone: the last before a
+ * connection counts. They differ in size.
+ */
+static void take_announcement(int fd, struct passed *passed)
+{
+	struct passed got;
+
+	while (recv(fd, NULL, 0, MSG_PEEK | MSG_TRUNC) == sizeof(got) &&
+	       recv(fd, &got, sizeof(got), 0) == sizeof(got))
+		*passed = got;
+}
+
+static uint64_t clock_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void ask_socket(int fd, struct peer *peer)
+{
+	socklen_t size = sizeof(peer->address);
+
+	*peer = (struct peer){ .began_ms = clock_ms() };
+	if (getpeername(fd, &peer->address.any, &size) < 0)
+		peer->address.any.sa_family = AF_UNSPEC;
+}
+
+int channel_take(int fd, struct tlsfd **c, struct passed *passed)
+{
+	int err;
+
+	take_announcement(fd, passed);
+	err = tlsfd_take(c, fd);
+	if (err)
+		return err;
+	if (!passed->number || !is_address(&passed->peer) || passed->peer.began_ms > clock_ms())
+		ask_socket(tlsfd_fd(*c), &passed->peer);
+	return 0;
+}
+
+/* ---- the tally ---- */
+
+int channel_tell(int fd, const struct tally *tally)
+{
+	return put(fd, tally, sizeof(*tally));
+}
+
+int channel_hear(int fd, struct tally *tally)
+{
+	struct tally got;
+	ssize_t n;
+	int err = -EAGAIN;
+
+	while ((n = recv(fd, &got, sizeof(got), 0)) == sizeof(got)) {
+		*tally = got;
+		err = 0;
+	}
+	if (n == 0)
+		return -EPIPE;
+	if (n > 0)
+		return -EPROTO;
+	return errno == EAGAIN ? err : -errno;
+}

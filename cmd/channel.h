@@ -1,0 +1,46 @@
+/*
+ * Between a handshake process and its data process: finished connections go one way, the
+ * count of those that still live comes back. A pair of SOCK_SEQPACKET, which outlives both:
+ * what is in it when one of them dies is for who replaces it.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef TLSFD_CHANNEL_H
+#define TLSFD_CHANNEL_H
+
+#include <stdint.h>
+#include <tlsfd.h>
+
+#include "peer.h"
+
+enum role { ROLE_HANDSHAKE, ROLE_DATA, ROLES };
+
+/* "handshake", "data" */
+const char *role_name(enum role role);
+
+/* A message of its own, before the connection's. */
+struct passed {
+	struct peer peer;
+	uint32_t number; /* from 1, counted by the sender */
+};
+
+/* What the data process has: the last number that it took, and how many connections. */
+struct tally {
+	uint32_t seen, held;
+};
+
+/* ends[role]; small buffers: some dozens of connections. 0 or a negative errno. */
+int channel_open(int ends[ROLES]);
+
+/* -EAGAIN: no room; others as tlsfd_pass. *announced: the first message has been sent. */
+int channel_pass(int fd, struct tlsfd **c, const struct passed *passed, bool *announced);
+/* Without a sound first message number is 0, and the peer is whom the socket names. Errors
+ * are those of tlsfd_take. */
+int channel_take(int fd, struct tlsfd **c, struct passed *passed);
+
+/* 0, -EAGAIN, -EPIPE: nobody is there, ... */
+int channel_tell(int fd, const struct tally *tally);
+/* The last one told. */
+int channel_hear(int fd, struct tally *tally);
+
+#endif

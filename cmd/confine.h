@@ -1,0 +1,30 @@
+/*
+ * What a process that meets peers gives up: its user, the file system, system calls.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef TLSFD_CONFINE_H
+#define TLSFD_CONFINE_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "channel.h"
+
+struct confinement {
+	enum role role;
+	char user[64]; /* for its other groups; "": stay who we are */
+	uid_t uid;
+	gid_t gid;
+	bool connects; /* to services */
+	bool paths;    /* some of them by a path: no chroot */
+	bool speaks;   /* logs which steps can't be had */
+};
+
+/* An empty root, if we are root; the user. 0, or a negative errno. */
+int confine_user(const struct confinement *c);
+/* The rest: no new privileges, no core file, no file system, few system calls. What can't be
+ * had is left out. 0, or a negative errno. */
+int confine(const struct confinement *c);
+
+#endif

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: MIT */
+#include "data.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "cmd.h"
+#include "logfmt.h"
+#include "mover.h"
+
+enum {
+	PLAN_FD = 3, /* in the new program image */
+	CHANNEL_FD,
+	TURN_TAKES = 16, /* before others have their turn */
+	RETRY_MS = 20,
+};
+
+struct data {
+	struct data_plan plan;
+	struct role_run run;
+	struct source channel;
+	struct timer more; /* look into the channel again */
+	struct timer tell;
+	struct mover mover;
+	struct passed passed;
+	uint32_t seen;
+	bool last_calls; /* nobody sends any more */
+	bool draining;
+};
+
+/* ---- the plan: bytes from one process to another of the same program ---- */
+
+struct target {
+	struct sockaddr_storage address;
+	socklen_t size;
+	char text[512];
+};
+
+static int write_all(int fd, const void *bytes, size_t n)
+{
+	ssize_t put = write(fd, bytes, n);
+
+	return put == (ssize_t)n ? 0 : put < 0 ? -errno : -ENOSPC;
+}
+
+static int write_plan(int fd, const struct data_plan *plan, const struct backends *backends)
+{
+	int err = write_all(fd, plan, sizeof(*plan));
+
+	for (size_t i = 0; i < backends->count && !err; i++) {
+		struct target t = { backends->at[i].address, backends->at[i].size, "" };
+
+		strncpy(t.text, backends->at[i].text, sizeof(t.text) - 1);
+		err = write_all(fd, &t, sizeof(t));
+	}
+	return err;
+}
+
+int data_plan_write(const struct data_plan *plan, const struct backends *backends)
+{
+	int err, fd = memfd_create("plan", MFD_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	err = write_plan(fd, plan, backends);
+	if (!err)
+		return fd;
+	close(fd);
+	return err;
+}
+
+static int read_backends(struct backends *b)
+{
+	off_t at = sizeof(struct data_plan);
+	struct target t;
+	int err = 0;
+
+	for (; !err && pread(PLAN_FD, &t, sizeof(t), at) == sizeof(t); at += (off_t)sizeof(t))
+		err = backends_add(b, t.text, &t.address, t.size);
+	return err ? err : b->count ? 0 : -EPROTO;
+}
+
+static int read_plan(struct data *d)
+{
+	int err;
+
+	if (pread(PLAN_FD, &d->plan, sizeof(d->plan), 0) != sizeof(d->plan))
+		return -EPROTO;
+	err = read_backends(&d->mover.backends);
+	close(PLAN_FD);
+	return err;
+}
+
+/* ---- the start, in the master's child ---- */
+
+void data_exec(int plan, int channel)
+{
+	static char name[] = "tlsfd", verb[] = "data-process";
+	char *const argv[] = { name, verb, NULL };
+	int high[2] = { fcntl(plan, F_DUPFD_CLOEXEC, 8), fcntl(channel, F_DUPFD_CLOEXEC, 8) };
+
+	if (high[0] < 0 || high[1] < 0 || dup2(high[0], PLAN_FD) < 0 ||
+	    dup2(high[1], CHANNEL_FD) < 0)
+		return;
+	execve("/proc/self/exe", argv, environ);
+}
+
+/* ---- the end ---- */
+
+static void weigh(struct data *d)
+{
+	if (d->draining && !d->mover.count)
+		loop_stop(&d->run.loop);
+}
+
+static void no_more(struct data *d)
+{
+	if (d->draining)
+		return;
+	d->draining = true;
+	loop_remove(&d->run.loop, &d->channel);
+	loop_cancel(&d->run.loop, &d->more);
+	weigh(d);
+}
+
+/* ---- what comes, and what is told ---- */
+
+static void tell_soon(struct data *d)
+{
+	if (!d->tell.place)
+		loop_at(&d->run.loop, &d->tell, d->run.loop.now_ms);
+}
+
+static void on_tell(struct timer *timer)
+{
+	struct data *d = owner_of(timer, struct data, tell);
+	struct tally tally = { d->seen, d->mover.count };
+
+	if (channel_tell(d->channel.fd, &tally) == -EAGAIN)
+		loop_at(&d->run.loop, &d->tell, d->run.loop.now_ms + RETRY_MS);
+}
+
+static int take_one(struct data *d)
+{
+	struct tlsfd *c;
+	int err = channel_take(d->channel.fd, &c, &d->passed);
+
+	if (err)
+		return err;
+	if (d->passed.number)
+		d->seen = d->passed.number;
+	d->passed.number = 0;
+	mover_take(&d->mover, c, &d->passed.peer);
+	tell_soon(d);
+	return 0;
+}
+
+/* This one is lost; those behind it are not. */
+static bool is_lost(int err)
+{
+	return err == -EALREADY || err == -EPROTONOSUPPORT || err == -ESTALE || err == -EPROTO;
+}
+
+static void take(struct data *d)
+{
+	int err = 0;
+
+	for (int i = 0; i < TURN_TAKES && !err; i++) {
+		err = take_one(d);
+		if (is_lost(err)) {
+			log_error("data", "a connection was lost on its way: %s", strerror(-err));
+			err = 0;
+		}
+	}
+	if (err == -EPIPE || err == -ECONNRESET || (err == -EAGAIN && d->last_calls))
+		no_more(d);
+	else if (err != -EAGAIN) /* its turn is over, or it lacks file descriptors or memory */
+		loop_at(&d->run.loop, &d->more, d->run.loop.now_ms + (err ? RETRY_MS : 0));
+}
+
+static void on_channel(struct source *source, uint32_t events)
+{
+	(void)events;
+	take(owner_of(source, struct data, channel));
+}
+
+static void on_more(struct timer *timer)
+{
+	take(owner_of(timer, struct data, more));
+}
+
+static void on_left(void *arg)
+{
+	struct data *d = arg;
+
+	if (!d->draining)
+		tell_soon(d);
+	weigh(d);
+}
+
+/* ---- signals ---- */
+
+static void drain(void *arg)
+{
+	struct data *d = arg;
+
+	d->last_calls = true;
+	if (!d->draining)
+		take(d);
+}
+
+static void term(void *arg)
+{
+	(void)arg;
+}
+
+static void stop(void *arg)
+{
+	struct data *d = arg;
+
+	mover_stop(&d->mover);
+}
+
+/* ---- the process ---- */
+
+static void set_up(struct data *d)
+{
+	d->run.plan = &d->plan.role;
+	d->run.drain = drain;
+	d->run.term = term;
+	d->run.stop = stop;
+	d->run.arg = d;
+	d->channel = (struct source){ CHANNEL_FD, on_channel };
+	d->more.due = on_more;
+	d->tell.due = on_tell;
+	d->mover.relays.loop = &d->run.loop;
+	d->mover.relays.idle_ms = d->plan.idle_ms;
+	d->mover.left = on_left;
+	d->mover.arg = d;
+}
+
+static int run(struct data *d)
+{
+	int err;
+
+	if (fcntl(CHANNEL_FD, F_SETFD, FD_CLOEXEC) < 0)
+		return -errno;
+	err = read_plan(d);
+	if (err)
+		return err;
+	set_up(d);
+	err = role_start(&d->run);
+	if (!err)
+		err = loop_add(&d->run.loop, &d->channel, EPOLLIN | EPOLLET);
+	if (err)
+		return err;
+	tell_soon(d);
+	return loop_run(&d->run.loop);
+}
+
+int data_process(int argc, char **argv)
+{
+	struct data *d = calloc(1, sizeof(*d));
+	int err = -ENOMEM;
+
+	(void)argc, (void)argv;
+	prctl(PR_SET_NAME, "tlsfd-data");
+	if (d)
+		err = run(d);
+	if (err)
+		log_error("data", "%s", strerror(-err));
+	_exit(err ? EXIT_FAILED : EXIT_OK);
+}

@@ -1,0 +1,40 @@
+/*
+ * How a process of `tlsfd serve` begins and ends, whatever its role.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef TLSFD_ROLE_H
+#define TLSFD_ROLE_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "channel.h"
+#include "confine.h"
+#include "loop.h"
+
+/* What the master tells each of its processes; plain bytes, for another program image too. */
+struct role_plan {
+	struct confinement confinement;
+	pid_t master;
+	unsigned grace_ms;
+	bool self_check; /* try what is forbidden, and log what came of it */
+};
+
+/* A process in its role. */
+struct role_run {
+	const struct role_plan *plan;
+	struct loop loop;
+	struct source signals;
+	struct timer grace;
+	void (*drain)(void *arg); /* SIGHUP: end with the last connection */
+	void (*term)(void *arg);  /* SIGTERM: the same, or less, and stop is called in time */
+	void (*stop)(void *arg);  /* the grace time is over: end all of them */
+	void *arg;
+};
+
+/* Becomes the user, follows the master, opens the loop, confines itself. plan, drain, term,
+ * stop and arg are set. 0 or a negative errno. */
+int role_start(struct role_run *run);
+
+#endif

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+#include "teams.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "logfmt.h"
+
+enum { RESTART_MS = 1000 };
+
+/* ---- starting ---- */
+
+/* A data process is needed as long as somebody sends to it. */
+static bool is_wanted(const struct teams *ts, const struct team *team, enum role role)
+{
+	if (ts->stopping)
+		return false;
+	return team->generation == ts->generation ||
+	       (role == ROLE_DATA && team->pid[ROLE_HANDSHAKE]);
+}
+
+static void start(struct teams *ts, struct team *team, enum role role)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		ts->be(ts->arg, team, role);
+		_exit(1);
+	}
+	if (pid > 0) {
+		team->pid[role] = pid;
+		return;
+	}
+	log_error("worker", "fork: %s", strerror(errno));
+	loop_at(ts->loop, &ts->restart, ts->loop->now_ms + RESTART_MS);
+}
+
+static void start_missing(struct teams *ts, struct team *team)
+{
+	for (enum role role = ROLES; role-- > 0;)
+		if (!team->pid[role] && is_wanted(ts, team, role))
+			start(ts, team, role);
+}
+
+static void on_restart(struct timer *timer)
+{
+	struct teams *ts = owner_of(timer, struct teams, restart);
+
+	for (struct team *team = ts->first; team; team = team->next)
+		start_missing(ts, team);
+}
+
+static void restart_soon(struct teams *ts)
+{
+	uint64_t next = ts->restart.at_ms + RESTART_MS;
+
+	if (!ts->restart.place)
+		loop_at(ts->loop, &ts->restart, next > ts->loop->now_ms ? next : ts->loop->now_ms);
+}
+
+static int add(struct teams *ts, unsigned index)
+{
+	struct team *team = calloc(1, sizeof(*team));
+	int err = team ? channel_open(team->channel) : -ENOMEM;
+
+	if (err) {
+		free(team);
+		return err;
+	}
+	team->generation = ts->generation;
+	team->index = index;
+	team->next = ts->first;
+	ts->first = team;
+	start_missing(ts, team);
+	return 0;
+}
+
+void teams_open(struct teams *ts)
+{
+	ts->restart.due = on_restart;
+}
+
+static void tell(const struct team *team, enum role role, int sig)
+{
+	if (team->pid[role])
+		kill(team->pid[role], sig);
+}
+
+int teams_renew(struct teams *ts, unsigned count)
+{
+	int err = 0;
+
+	ts->generation++;
+	for (unsigned i = 0; i < count && !err; i++)
+		err = add(ts, i);
+	for (const struct team *team = ts->first; team; team = team->next)
+		if (team->generation < ts->generation)
+			tell(team, ROLE_HANDSHAKE, SIGHUP);
+	return err;
+}
+
+/* ---- ending ---- */
+
+static void log_death(enum role role, pid_t pid, int status, bool replaced)
+{
+	const char *end = replaced ? "; it is replaced" : "";
+	struct logline line;
+
+	log_begin(&line, "worker");
+	log_text(&line, "role", role_name(role));
+	log_number(&line, "pid", (uint64_t)pid);
+	if (WIFSIGNALED(status))
+		log_format(&line, "error", "killed by signal %d%s", WTERMSIG(status), end);
+	else
+		log_format(&line, "error", "ended with status %d%s", WEXITSTATUS(status), end);
+	log_end(&line);
+}
+
+static bool is_over(const struct teams *ts, const struct team *team)
+{
+	for (enum role role = 0; role < ROLES; role++)
+		if (team->pid[role] || is_wanted(ts, team, role))
+			return false;
+	return true;
+}
+
+static void remove_those_over(struct teams *ts)
+{
+	struct team **link = &ts->first, *team;
+
+	while ((team = *link)) {
+		if (!is_over(ts, team)) {
+			link = &team->next;
+			continue;
+		}
+		*link = team->next;
+		close(team->channel[ROLE_HANDSHAKE]);
+		close(team->channel[ROLE_DATA]);
+		free(team);
+	}
+	if (ts->stopping && !ts->first)
+		ts->gone(ts->arg);
+}
+
+static struct team *find(const struct teams *ts, pid_t pid, enum role *role)
+{
+	for (struct team *team = ts->first; team; team = team->next)
+		for (*role = 0; *role < ROLES; ++*role)
+			if (team->pid[*role] == pid)
+				return team;
+	return NULL;
+}
+
+void teams_bury(struct teams *ts, pid_t pid, int status)
+{
+	enum role role;
+	struct team *team = find(ts, pid, &role);
+	bool wanted;
+
+	if (!team)
+		return;
+	team->pid[role] = 0;
+	wanted = is_wanted(ts, team, role);
+	if (wanted || (status && !ts->stopping))
+		log_death(role, pid, status, wanted);
+	if (wanted)
+		restart_soon(ts);
+	else if (role == ROLE_HANDSHAKE) /* nobody sends any more */
+		tell(team, ROLE_DATA, SIGHUP);
+	remove_those_over(ts);
+}
+
+void teams_stop(struct teams *ts)
+{
+	int sig = ts->stopping ? SIGKILL : SIGTERM;
+
+	ts->stopping = true;
+	for (const struct team *team = ts->first; team; team = team->next) {
+		tell(team, ROLE_HANDSHAKE, sig);
+		tell(team, ROLE_DATA, sig);
+		if (!team->pid[ROLE_HANDSHAKE])
+			tell(team, ROLE_DATA, SIGHUP);
+	}
+	remove_those_over(ts);
+}
+
+void teams_leave(const struct teams *ts, int keep)
+{
+	for (const struct team *team = ts->first; team; team = team->next)
+		for (enum role role = 0; role < ROLES; role++)
+			if (team->channel[role] != keep)
+				close(team->channel[role]);
+}

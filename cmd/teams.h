@@ -1,0 +1,46 @@
+/*
+ * The processes that the master has: teams of a handshake process and a data process with a
+ * channel between them. Who dies is replaced, not more often than once a second.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef TLSFD_TEAMS_H
+#define TLSFD_TEAMS_H
+
+#include <sys/types.h>
+
+#include "channel.h"
+#include "loop.h"
+
+struct team {
+	pid_t pid[ROLES];    /* 0: none; it may be started at the timer */
+	int channel[ROLES];  /* stays while one of them lives */
+	unsigned generation; /* of the settings of its handshake process */
+	unsigned index;
+	struct team *next;
+};
+
+struct teams {
+	struct loop *loop;
+	unsigned generation;
+	bool stopping;
+	struct timer restart;
+	struct team *first;
+	/* in a new process, by the present settings; does not return */
+	void (*be)(void *arg, const struct team *team, enum role role);
+	void (*gone)(void *arg); /* stopping, and none is left */
+	void *arg;
+};
+
+/* loop, be, gone and arg are set. */
+void teams_open(struct teams *teams);
+/* Starts a generation, and makes those before drain. 0 or a negative errno. */
+int teams_renew(struct teams *teams, unsigned count);
+/* Of waitpid(2). */
+void teams_bury(struct teams *teams, pid_t pid, int status);
+/* SIGTERM to all; the second time SIGKILL. */
+void teams_stop(struct teams *teams);
+/* In a new process: closes the channels, but for one end. */
+void teams_leave(const struct teams *teams, int keep);
+
+#endif
