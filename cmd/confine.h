@@ -18,13 +18,14 @@ struct confinement {
 	gid_t gid;
 	bool connects; /* to services */
 	bool paths;    /* some of them by a path: no chroot */
-	bool speaks;   /* logs which steps can't be had */
 };
 
-/* An empty root, if we are root; the user. 0, or a negative errno. */
-int confine_user(const struct confinement *c);
-/* The rest: no new privileges, no core file, no file system, few system calls. What can't be
- * had is left out. 0, or a negative errno. */
-int confine(const struct confinement *c);
+enum { MISSING = 256 };
+
+/* An empty root, if we are root; the user. What can't be had is left out, and added to
+ * missing, a sentence. 0, or a negative errno. */
+int confine_user(const struct confinement *c, char missing[MISSING]);
+/* The rest: no new privileges, no core file, no file system, few system calls. The same. */
+int confine(const struct confinement *c, char missing[MISSING]);
 
 #endif

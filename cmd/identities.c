@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
@@ -218,6 +219,36 @@ static int add_all(const struct load *l, const struct self_signed *self)
 	return err;
 }
 
+/* Loopback's shortest connection: a socket to itself. */
+static int connect_to_itself(int fd)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t size = sizeof(at);
+
+	return bind(fd, (struct sockaddr *)&at, size) == 0 &&
+			       getsockname(fd, (struct sockaddr *)&at, &size) == 0 ?
+		       connect(fd, (struct sockaddr *)&at, size) :
+		       -1;
+}
+
+/* The first use of a config asks the kernel what it takes, and says what doesn't fit: now,
+ * and not in a process that can't ask. */
+static int use_once(const struct load *l)
+{
+	int err = 0, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct tlsfd *c = NULL;
+
+	if (fd >= 0 && connect_to_itself(fd) == 0)
+		err = tlsfd_accept(&c, l->base, fd);
+	if (err)
+		fail_config(l, err, l->base);
+	tlsfd_free(c);
+	if (fd >= 0)
+		close(fd);
+	return err;
+}
+
 int identities_load(struct tlsfd_config **config, const struct service *service,
 		    const struct self_signed *self, char *error, size_t size)
 {
@@ -231,6 +262,8 @@ int identities_load(struct tlsfd_config **config, const struct service *service,
 		err = set_trust(&l, l.base);
 	if (!err)
 		err = add_all(&l, self);
+	if (!err)
+		err = use_once(&l);
 	if (err)
 		tlsfd_config_free(l.base);
 	else

@@ -2,10 +2,15 @@
 #include "role.h"
 
 #include <errno.h>
+#include <openssl/crypto.h>
+#include <openssl/rand.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
+
+#include "logfmt.h"
+#include "trial.h"
 
 /* Nobody serves without a master: it would hold the port for ever. */
 static int follow_master(const struct role_plan *plan)
@@ -55,19 +60,48 @@ static int watch_signals(struct role_run *run)
 	return run->signals.fd < 0 ? -errno : loop_add(&run->loop, &run->signals, EPOLLIN);
 }
 
+static void tell(const struct role_plan *plan, const char *missing)
+{
+	struct logline line;
+
+	if (plan->self_check)
+		trial_log(plan->confinement.role);
+	if (!plan->speaks || !*missing)
+		return;
+	log_begin(&line, "confinement");
+	log_text(&line, "missing", missing);
+	log_end(&line);
+}
+
+/* What is read from files when it is first needed is read now. */
+static int warm_up(void)
+{
+	uint8_t byte;
+
+	return OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG, NULL) == 1 &&
+			       RAND_bytes(&byte, 1) == 1 ?
+		       0 :
+		       -EIO;
+}
+
 int role_start(struct role_run *run)
 {
 	const struct confinement *c = &run->plan->confinement;
+	char missing[MISSING] = "";
 	int err = loop_open(&run->loop);
 
 	run->grace.due = on_grace_over;
 	if (!err)
-		err = confine_user(c);
+		err = warm_up();
+	if (!err)
+		err = confine_user(c, missing);
 	if (!err) /* a change of user forgets the master */
 		err = follow_master(run->plan);
 	if (!err)
 		err = watch_signals(run);
 	if (!err)
-		err = confine(c);
+		err = confine(c, missing);
+	if (!err)
+		tell(run->plan, missing);
 	return err;
 }

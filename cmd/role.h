@@ -18,6 +18,7 @@ struct role_plan {
 	struct confinement confinement;
 	pid_t master;
 	unsigned grace_ms;
+	bool speaks;	 /* for all: which steps of confinement can't be had */
 	bool self_check; /* try what is forbidden, and log what came of it */
 };
 

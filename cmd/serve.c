@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
@@ -116,7 +117,9 @@ static struct role_plan plan_role(const struct master *m, enum role role)
 						   .connects = role == ROLE_DATA ||
 							       !s->require_kernel },
 				  .master = m->pid,
-				  .grace_ms = s->grace_ms };
+				  .grace_ms = s->grace_ms,
+				  .speaks = role == ROLE_HANDSHAKE && m->teams.generation < 2,
+				  .self_check = s->self_check };
 
 	plan.confinement.paths = plan.confinement.connects && has_path(&s->forward);
 	if (s->user)
@@ -146,6 +149,8 @@ static _Noreturn void be_worker(struct master *m, const struct team *team)
 				    .index = team->index,
 				    .workers = m->workers,
 				    .channel = team->channel[ROLE_HANDSHAKE] };
+
+	plan.role.speaks = plan.role.speaks && !team->index;
 
 	close(m->signals.fd);
 	close(m->loop.epoll);
@@ -424,6 +429,7 @@ int serve(int argc, char **argv)
 	struct trouble trouble;
 	int status;
 
+	prctl(PR_SET_DUMPABLE, 0); /* keys come into this memory */
 	if (service_read(&service, &settings, argc, argv) == 0) {
 		if (settings.help)
 			return verb_help("serve");

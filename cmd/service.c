@@ -91,6 +91,8 @@ const struct setting service_settings[] = {
 	{ "grace", "SECONDS", "for connections after SIGTERM (30)", set_seconds, AT(grace_ms), 0, DAYS(1) },
 	{ "user", "NAME", "of the workers", set_text, AT(user) },
 	{ "group", "NAME", "of the workers; default: the user's", set_text, AT(group) },
+	{ "self-check", NULL, "each process tries what it must not be able to do", set_switch,
+	  AT(self_check) },
 	{ "config", "FILE", "these settings, 'name value' a line", set_config, AT(config) },
 	{ "check-config", NULL, "say whether all this is right, and end", set_switch, AT(check_config) },
 	{ 0 },

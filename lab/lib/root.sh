@@ -2,7 +2,7 @@
 # Root folders made by mmdebstrap: a Debian release's user space, hence its OpenSSL.
 
 # What tests need at run time. uml is Debian's package of User-mode Linux (sid only).
-root_packages=openssl,libssl-dev,gcc,libc6-dev,pkg-config,libjansson-dev,libcmocka-dev,liburing-dev
+root_packages=openssl,libssl-dev,gcc,libc6-dev,pkg-config,libjansson-dev,libseccomp-dev,libcmocka-dev,liburing-dev
 root_packages+=,gnutls-bin,curl,python3,python3-pytest,iproute2,kmod,procps,ca-certificates,ethtool,busybox
 
 # make_root SUITE FOLDER

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+#include "calls.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <seccomp.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* What was opened before, memory, time. */
+static const char *const both[] = {
+	"read",
+	"readv",
+	"write",
+	"writev",
+	"close",
+	"splice",
+	"pipe2",
+	"fcntl",
+	"fcntl64",
+	"recvfrom",
+	"recvmsg",
+	"sendto",
+	"sendmsg",
+	"recv",
+	"send",
+	"shutdown",
+	"getsockopt",
+	"setsockopt",
+	"getsockname",
+	"getpeername",
+	"fstat",
+	"fstat64",
+	"epoll_wait",
+	"epoll_pwait",
+	"epoll_pwait2",
+	"epoll_ctl",
+	"poll",
+	"ppoll",
+	"ppoll_time64",
+	"brk",
+	"mremap",
+	"munmap",
+	"madvise",
+	"futex",
+	"futex_time64",
+	"clock_gettime",
+	"clock_gettime64",
+	"gettimeofday",
+	"time",
+	"getrandom",
+	"getpid",
+	"gettid",
+	"getuid",
+	"geteuid",
+	"getuid32",
+	"geteuid32",
+	"rt_sigreturn",
+	"sigreturn",
+	"rt_sigprocmask",
+	"rt_sigaction",
+	"restart_syscall",
+	"sched_yield",
+	"exit",
+	"exit_group",
+	NULL,
+};
+
+static const char *const handshake[] = { "accept4", NULL };
+
+static int allow(scmp_filter_ctx filter, const char *name, unsigned n,
+		 const struct scmp_arg_cmp *args)
+{
+	int number = seccomp_syscall_resolve_name(name);
+
+	/* not every architecture has them all */
+	return number == __NR_SCMP_ERROR ?
+		       0 :
+		       seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, number, n, args);
+}
+
+static int allow_all(scmp_filter_ctx filter, const char *const *names)
+{
+	int err = 0;
+
+	for (; *names && !err; names++)
+		err = allow(filter, *names, 0, NULL);
+	return err;
+}
+
+static int allow_equal(scmp_filter_ctx filter, const char *name, unsigned arg, scmp_datum_t value)
+{
+	const struct scmp_arg_cmp is = SCMP_CMP(arg, SCMP_CMP_EQ, value);
+
+	return allow(filter, name, 1, &is);
+}
+
+static int allow_bits(scmp_filter_ctx filter, const char *name, unsigned arg, scmp_datum_t mask,
+		      scmp_datum_t value)
+{
+	const struct scmp_arg_cmp are = SCMP_CMP(arg, SCMP_CMP_MASKED_EQ, mask, value);
+
+	return allow(filter, name, 1, &are);
+}
+
+/* No memory becomes code; fstat(3) is newfstatat or statx of an fd; abort(3) is for oneself. */
+static int allow_some(scmp_filter_ctx filter)
+{
+	int err = allow_bits(filter, "mmap", 2, PROT_EXEC, 0);
+
+	if (!err)
+		err = allow_bits(filter, "mmap2", 2, PROT_EXEC, 0);
+	if (!err)
+		err = allow_bits(filter, "mprotect", 2, PROT_EXEC, 0);
+	if (!err)
+		err = allow_bits(filter, "newfstatat", 3, AT_EMPTY_PATH, AT_EMPTY_PATH);
+	if (!err)
+		err = allow_bits(filter, "statx", 2, AT_EMPTY_PATH, AT_EMPTY_PATH);
+	if (!err)
+		err = allow_equal(filter, "ioctl", 1, FIONREAD);
+	if (!err)
+		err = allow_equal(filter, "ioctl", 1, SIOCOUTQ);
+	if (!err)
+		err = allow_equal(filter, "tgkill", 0, (scmp_datum_t)getpid());
+	return err;
+}
+
+static int allow_connecting(scmp_filter_ctx filter)
+{
+	static const int families[] = { AF_INET, AF_INET6, AF_UNIX };
+	int err = allow(filter, "connect", 0, NULL);
+
+	for (size_t i = 0; i < sizeof(families) / sizeof(families[0]) && !err; i++) {
+		const struct scmp_arg_cmp stream[] = {
+			SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]),
+			SCMP_A1(SCMP_CMP_MASKED_EQ, ~(scmp_datum_t)(SOCK_NONBLOCK | SOCK_CLOEXEC),
+				SOCK_STREAM),
+		};
+
+		err = allow(filter, "socket", 2, stream);
+	}
+	return err;
+}
+
+int calls_limit(enum role role, bool connects)
+{
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+	int err = filter ? allow_all(filter, both) : -ENOMEM;
+
+	if (!err)
+		err = allow_some(filter);
+	if (!err && role == ROLE_HANDSHAKE)
+		err = allow_all(filter, handshake);
+	if (!err && connects)
+		err = allow_connecting(filter);
+	if (!err)
+		err = seccomp_load(filter);
+	if (filter)
+		seccomp_release(filter);
+	return err;
+}

@@ -1,0 +1,17 @@
+/*
+ * The system calls that a process may make once it meets peers, by its role: seccomp(2).
+ * All others say EPERM.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef TLSFD_CALLS_H
+#define TLSFD_CALLS_H
+
+#include <stdbool.h>
+
+#include "channel.h"
+
+/* connects: sockets may be made, of TCP and Unix. 0 or a negative errno. */
+int calls_limit(enum role role, bool connects);
+
+#endif
