@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: MIT
+"""The processes of tlsfd serve: what each of them can't see, can't do, and how they are replaced.
+
+TLSFD_BIN  the command (default: build/tlsfd)
+"""
+import contextlib
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+from serving import LIMIT, answer, expected_place, saying
+from test_serve import CUT, backend, ca, one, serve  # noqa: F401, the fixtures
+
+KERNEL = expected_place() == "kernel"
+needs_kernel = pytest.mark.skipif(not KERNEL, reason="needs kernel TLS: connections are passed on in kernel mode only")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can read the memory of other processes")
+
+
+# ---- what is in their memory ----
+
+def memory(pid):
+    """All that a process has in its memory, mapping by mapping."""
+    with open("/proc/%d/maps" % pid, encoding="ascii") as maps, open("/proc/%d/mem" % pid, "rb", 0) as mem:
+        for line in maps:
+            start, end = (int(word, 16) for word in line.split()[0].split("-"))
+            if "r" not in line.split()[1] or line.rstrip().endswith(("[vvar]", "[vsyscall]", "[vvar_vclock]")):
+                continue
+            mem.seek(start)
+            try:
+                yield mem.read(end - start)
+            except OSError:
+                pass
+
+
+def has(pid, *needles):
+    return any(needle in part for part in memory(pid) for needle in needles)
+
+
+def forms_of_key(path):
+    """The private scalar as OpenSSL may hold it: big-endian (DER), its BIGNUM's words, and PEM text."""
+    text = subprocess.check_output(["openssl", "ec", "-in", path, "-noout", "-text"], stderr=subprocess.DEVNULL, text=True)
+    digits = re.search(r"priv:\s*([0-9a-f:\s]+)pub:", text).group(1)
+    scalar = bytes.fromhex(re.sub(r"[^0-9a-f]", "", digits))[-32:]
+    with open(path, "rb") as pem:
+        lines = [line for line in pem.read().splitlines() if b"-----" not in line]
+    # a part is enough: limbs may be apart from each other
+    return scalar[:16], scalar[16:], scalar[::-1][:16], scalar[::-1][16:], lines[1][:32]
+
+
+@contextlib.contextmanager
+def talking(server, text):
+    with server.connect() as connection:
+        connection.sendall(text)
+        got = b""
+        while len(got) < len(text):
+            got += connection.recv(65536)
+        assert got == text
+        yield connection
+
+
+def check_keys(server, forms):
+    for pid in server.workers("data"):
+        assert not has(pid, *forms)
+    for pid in server.workers("handshake"):
+        assert has(pid, *forms)  # the search finds what is there
+
+
+@needs_root
+def test_no_key_in_a_data_process(serve, ca, backend, tmp_path):
+    config = tmp_path / "config"
+
+    def write(name):
+        cert, key = ca.issue(name)
+        config.write_text("listen 127.0.0.1:0\nforward %s\nworkers 1\ncert %s\nkey %s\n" % (target, cert, key))
+        return forms_of_key(key)
+
+    target = backend().target
+    forms = write("old.example")
+    server = serve("--config", str(config), listen=None)
+    with talking(server, b"x" * 1000):
+        check_keys(server, forms)
+    forms += write("new.example")
+    server.signal(signal.SIGHUP)
+    server.line(event="reload")
+    with talking(server, b"x" * 1000):
+        check_keys(server, forms)
+    killed = server.workers("data")[0]  # and one that replaces another after a reload
+    os.kill(killed, signal.SIGKILL)
+    server.line(event="worker", pid=str(killed))
+    with talking(server, b"x" * 1000):
+        check_keys(server, forms)
+
+
+@needs_root
+@needs_kernel
+def test_no_data_in_a_handshake_process(serve, one, backend):
+    server = serve("--workers", "1", "--forward", backend().target, *one)
+    with talking(server, b"application data, marked " + os.urandom(8).hex().encode() * 400):
+        for pid in server.workers("handshake"):
+            assert not has(pid, b"application data, marked ")
+    line = server.line(event="connection")
+    assert (line["tx"], line["rx"]) == ("kernel", "kernel")
+
+
+@needs_root
+def test_data_in_user_space_stays_with_the_handshake(serve, one, backend):
+    """As the manual says; and the search above finds such bytes."""
+    server = serve("--workers", "1", "--forward", backend().target, *one, "--max-version", "1.2", "--ciphers",
+                   "ECDHE-ECDSA-AES128-SHA256")
+    with talking(server, b"application data, marked " * 400):
+        assert has(server.workers("handshake")[0], b"application data, marked ")
+    assert server.line(event="connection")["tx"] == "user"
+
+
+@needs_kernel
+def test_who_has_the_connection(serve, one, backend):
+    """The socket is the data process's, and nobody else's."""
+    server = serve("--workers", "1", "--forward", backend().target, *one)
+    with talking(server, b"x"):  # beside the channel between them
+        assert len(sockets(server.workers("data")[0])) == 1 + 2
+        assert len(sockets(server.workers("handshake")[0])) == 1 + 1
+
+
+def sockets(pid):
+    folder = "/proc/%d/fd" % pid
+    return [link for link in (os.readlink(os.path.join(folder, fd)) for fd in os.listdir(folder))
+            if link.startswith("socket:")]
+
+
+# ---- what they may do ----
+
+FORBIDDEN = {"open-root", "open-passwd", "make-file", "stat", "socket-udp", "socket-netlink", "bind", "execve", "fork",
+             "ptrace", "process-vm-readv", "kill", "mmap-exec", "setuid"}
+
+
+def self_check(server, role):
+    fields = dict(server.line(event="self-check", role=role))
+    del fields["event"], fields["role"]
+    assert FORBIDDEN | {"accept", "socket-tcp"} == set(fields)
+    return {name for name, said in fields.items() if said == "EPERM"}
+
+
+@pytest.mark.parametrize("user", [[], ["--user", "nobody"]])
+def test_forbidden_calls_from_inside(serve, one, backend, user):
+    if user and os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    server = serve("--workers", "1", "--self-check", "--forward", backend(saying(b"hello")).target, *one, *user)
+    assert self_check(server, "handshake") == FORBIDDEN
+    assert self_check(server, "data") == FORBIDDEN | {"accept"}
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
+
+
+@needs_kernel
+def test_no_sockets_with_required_kernel(serve, one, backend):
+    server = serve("--workers", "1", "--self-check", "--require-kernel", "--forward", backend(saying(b"hello")).target,
+                   *one)
+    assert self_check(server, "handshake") == FORBIDDEN | {"socket-tcp"}
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
+
+
+def status_of(pid):
+    with open("/proc/%d/status" % pid, encoding="ascii") as status:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in status if ":\t" in line)
+
+
+def test_confinement_seen_from_outside(serve, one, backend):
+    server = serve("--workers", "1", "--forward", backend(saying(b"hello")).target, *one)
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
+    for pid in server.workers():
+        status = status_of(pid)
+        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+        if os.geteuid() == 0:
+            root = "/proc/%d/root" % pid
+            assert os.listdir(root) == [] and os.readlink(root).endswith("(deleted)")
+    assert not [name for name in os.listdir("/tmp") if name.startswith("tlsfd-")]
+
+
+def test_a_missing_step_is_said_once(serve, one, backend):
+    server = serve("--workers", "2", "--forward", backend(saying(b"hello")).target, *one)
+    for _ in range(4):
+        with server.connect() as connection:
+            assert answer(connection) == b"hello"
+    landlock = ctypes.CDLL(None).syscall(444, None, 0, 1) > 0
+    said = [line["missing"] for line in server.matching(event="confinement")]
+    assert len(said) == (0 if landlock else 1)
+    assert all(re.fullmatch("landlock: [^;]+", line) for line in said)
+
+
+# ---- who is killed, and replaced ----
+
+def wait_for(condition):
+    limit = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+@needs_kernel
+def test_a_killed_data_process_takes_only_its_own(serve, one, backend):
+    server = serve("--workers", "2", "--forward", backend().target, *one)
+    held = []
+    while len(held) < 40:
+        connection = server.connect()
+        connection.sendall(b"x")
+        assert connection.recv(1) == b"x"
+        held.append(connection)
+    victim, other = server.workers("data")
+    lost = (len(sockets(victim)) - 1) // 2
+    stay = (len(sockets(other)) - 1) // 2
+    assert lost and stay and lost + stay == 40
+    os.kill(victim, signal.SIGKILL)
+    server.line(event="worker", role="data", pid=str(victim), error="killed by signal 9; it is replaced")
+    cut = sum(is_cut(connection) for connection in held)
+    assert cut == lost
+    wait_for(lambda: len(server.workers("data")) == 2)
+    for _ in range(20):
+        with server.connect() as connection:
+            connection.sendall(b"y")
+            assert connection.recv(1) == b"y"
+
+
+def is_cut(connection):
+    try:
+        connection.sendall(b"z")
+        return connection.recv(1) != b"z"
+    except (*CUT, BrokenPipeError):
+        return True
+
+
+@needs_kernel
+def test_a_killed_handshake_process_takes_no_connection(serve, one, backend):
+    server = serve("--workers", "1", "--forward", backend().target, *one)
+    with talking(server, b"before") as connection:
+        victim = server.workers("handshake")[0]
+        os.kill(victim, signal.SIGKILL)
+        server.line(event="worker", role="handshake", pid=str(victim), error="killed by signal 9; it is replaced")
+        assert not is_cut(connection)
+        with talking(server, b"by the next one"):
+            pass
+        assert not is_cut(connection)
+
+
+@pytest.mark.parametrize("role", ["handshake", "data"])
+def test_kills_under_load(serve, one, backend, role):
+    """Connections fail at the moment of a kill; the service goes on, and what it may have stays right."""
+    server = serve("--workers", "2", "--forward", backend(saying(b"hello")).target, *one, "--max-connections", "8")
+    over, done, failed = threading.Event(), [], []
+
+    def ask():
+        while not over.is_set():
+            try:
+                with server.connect() as connection:
+                    assert answer(connection) == b"hello"
+                done.append(1)
+            except OSError as error:
+                failed.append(error)
+
+    clients = [threading.Thread(target=ask) for _ in range(4)]
+    for client in clients:
+        client.start()
+    for round_ in range(3):
+        wait_for(lambda: len(server.workers(role)) == 2)
+        before = len(done)
+        wait_for(lambda: len(done) > before + 20)
+        os.kill(server.workers(role)[0], signal.SIGKILL)
+        server.line(round_ + 1, event="worker", role=role)
+    before = len(done)
+    wait_for(lambda: len(done) > before + 40)
+    over.set()
+    for client in clients:
+        client.join()
+    assert len(failed) <= 3 * 8, failed
+    for _ in range(20):
+        with server.connect() as connection:
+            assert answer(connection) == b"hello"
+
+
+@needs_kernel
+def test_limit_holds_over_a_killed_data_process(serve, one, backend):
+    """The connections that died with it make room."""
+    server = serve("--workers", "1", "--forward", backend().target, *one, "--max-connections", "3")
+    held = [server.connect() for _ in range(3)]
+    for connection in held:
+        connection.sendall(b"x")
+        assert connection.recv(1) == b"x"
+    os.kill(server.workers("data")[0], signal.SIGKILL)
+    for _ in range(2):
+        with talking(server, b"there is room again"):
+            pass
+    for connection in held:
+        connection.close()
+
+
+@needs_kernel
+def test_a_slow_data_process(serve, one, backend):
+    """What it doesn't take waits, and is served later; its partner accepts only so many."""
+    server = serve("--workers", "1", "--forward", backend(saying(b"hello")).target, *one)
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
+    pid = server.workers("data")[0]
+    os.kill(pid, signal.SIGSTOP)
+    answers, clients = [], []
+
+    def ask():
+        with server.connect() as connection:
+            answers.append(answer(connection))
+
+    for _ in range(60):
+        clients.append(threading.Thread(target=ask))
+        clients[-1].start()
+    handshake = server.workers("handshake")[0]
+    time.sleep(1)
+    assert not answers and len(os.listdir("/proc/%d/fd" % handshake)) < 100
+    os.kill(pid, signal.SIGCONT)
+    for client in clients:
+        client.join()
+    assert answers == [b"hello"] * 60
+
+
+@needs_kernel
+def test_drained_processes_end(serve, one, backend):
+    """After a reload the old pair goes with its last connection."""
+    server = serve("--workers", "1", "--forward", backend().target, *one)
+    with talking(server, b"x") as connection:
+        old = server.workers()
+        server.signal(signal.SIGHUP)
+        server.line(event="reload")
+        wait_for(lambda: not set(old) & set(server.workers("handshake")))
+        assert set(old) & set(server.workers("data")) and not is_cut(connection)
+        connection.unwrap()
+    wait_for(lambda: not set(old) & set(server.workers()))
+    wait_for(lambda: len(server.workers("data")) == len(server.workers("handshake")) == 1)
+    assert not server.matching(event="worker")
