@@ -20,7 +20,7 @@
 /* A root without a name: nothing is in it, and nothing can be made there. */
 static int empty_root(void)
 {
-	char path[] = "/tmp/tlsfd-XXXXXX";
+	char path[] = "/tmp/tlsfd-root.XXXXXX";
 
 	if (!mkdtemp(path))
 		return -errno;
