@@ -93,7 +93,7 @@ static int allow_all(scmp_filter_ctx filter, const char *const *names)
 
 static int allow_equal(scmp_filter_ctx filter, const char *name, unsigned arg, scmp_datum_t value)
 {
-	const struct scmp_arg_cmp is = SCMP_CMP(arg, SCMP_CMP_EQ, value);
+	const struct scmp_arg_cmp is = { .arg = arg, .op = SCMP_CMP_EQ, .datum_a = value };
 
 	return allow(filter, name, 1, &is);
 }
@@ -101,7 +101,12 @@ static int allow_equal(scmp_filter_ctx filter, const char *name, unsigned arg, s
 static int allow_bits(scmp_filter_ctx filter, const char *name, unsigned arg, scmp_datum_t mask,
 		      scmp_datum_t value)
 {
-	const struct scmp_arg_cmp are = SCMP_CMP(arg, SCMP_CMP_MASKED_EQ, mask, value);
+	const struct scmp_arg_cmp are = {
+		.arg = arg,
+		.op = SCMP_CMP_MASKED_EQ,
+		.datum_a = mask,
+		.datum_b = value,
+	};
 
 	return allow(filter, name, 1, &are);
 }
@@ -135,9 +140,11 @@ static int allow_connecting(scmp_filter_ctx filter)
 
 	for (size_t i = 0; i < sizeof(families) / sizeof(families[0]) && !err; i++) {
 		const struct scmp_arg_cmp stream[] = {
-			SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]),
-			SCMP_A1(SCMP_CMP_MASKED_EQ, ~(scmp_datum_t)(SOCK_NONBLOCK | SOCK_CLOEXEC),
-				SOCK_STREAM),
+			{ .arg = 0, .op = SCMP_CMP_EQ, .datum_a = (scmp_datum_t)families[i] },
+			{ .arg = 1,
+			  .op = SCMP_CMP_MASKED_EQ,
+			  .datum_a = ~(scmp_datum_t)(SOCK_NONBLOCK | SOCK_CLOEXEC),
+			  .datum_b = SOCK_STREAM },
 		};
 
 		err = allow(filter, "socket", 2, stream);

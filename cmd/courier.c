@@ -92,7 +92,7 @@ static bool channel_has_room(const struct courier *k)
 /* Each of them once: one that waits for its own peer doesn't hold up the others. */
 static void send_waiting(struct courier *k)
 {
-	for (unsigned n = k->waiting; n; n--) {
+	for (unsigned n = k->waiting; n && k->first; n--) {
 		struct parcel *p = k->first;
 		int err = send_parcel(k, p);
 
