@@ -208,7 +208,7 @@ def wait_for(condition):
 def test_a_killed_data_process_takes_only_its_own(serve, one, backend):
     server = serve("--workers", "2", "--forward", backend().target, *one)
     held = []
-    while len(held) < 40:
+    while len(held) < 14:  # few: a backend waits for LIMIT only, and guests can be slow
         connection = server.connect()
         connection.sendall(b"x")
         assert connection.recv(1) == b"x"
@@ -216,7 +216,7 @@ def test_a_killed_data_process_takes_only_its_own(serve, one, backend):
     victim, other = server.workers("data")
     lost = (len(sockets(victim)) - 1) // 2
     stay = (len(sockets(other)) - 1) // 2
-    assert lost and stay and lost + stay == 40
+    assert lost and stay and lost + stay == 14
     os.kill(victim, signal.SIGKILL)
     server.line(event="worker", role="data", pid=str(victim), error="killed by signal 9; it is replaced")
     cut = sum(is_cut(connection) for connection in held)
