@@ -4,17 +4,19 @@
 #	make demo       what kernel TLS gives with OpenSSL alone and with tlsfd, and real transfers
 #	make check      all tests, in kernels that have TLS
 #	make bench      tlsfd serve beside nginx, hitch, HAProxy and stunnel (bench/README.md)
+#	make soak       connections for half an hour (SOAK=seconds), with rekeys and moves
 #	make deps       installs the Debian packages for all of these but bench
 #	make install    DESTDIR, PREFIX (/usr/local)
 
 BUILD   ?= build
 PREFIX  ?= /usr/local
 DESTDIR ?=
+SOAK    ?= 1800
 
 # Debian's own tools before others of the same name
 export PATH := /usr/sbin:/usr/bin:/sbin:/bin:$(PATH)
 
-.PHONY: all demo check bench deps build-deps demo-deps install clean
+.PHONY: all demo check soak bench deps build-deps demo-deps install clean
 
 all: build-deps $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -43,6 +45,11 @@ bench:
 	@tools/deps build lab bench
 	@$(MAKE) --no-print-directory all
 	@bench/run --build $(BUILD) $(BENCH)
+
+soak: deps
+	@$(MAKE) --no-print-directory all
+	@TLSFD_SOAK_SECONDS=$(SOAK) TLSFD_TEST_SECONDS=$$((2 * $(SOAK) + 60)) \
+		lab/run --timeout $$((2 * $(SOAK) + 90)) -- $(BUILD)/tests/kernel/soak
 
 install: build-deps $(BUILD)/build.ninja
 	@meson configure $(BUILD) --prefix $(PREFIX)
