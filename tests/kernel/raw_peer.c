@@ -520,6 +520,7 @@ ssize_t raw_receive(struct raw_peer *p, uint8_t *type, uint8_t *data)
 		  body, n))
 		return -4;
 	p->in.sequence++;
+	memcpy(p->nonce, nonce, IV);
 	*type = p->tls13 ? body[--n] : record[0];
 	memcpy(data, body, n);
 	return (ssize_t)n;

@@ -29,6 +29,7 @@ struct raw_peer {
 	const EVP_CIPHER *cipher;
 	const char *digest;
 	struct raw_way in, out;
+	uint8_t nonce[12]; /* of the record received last */
 	uint8_t secret[2][64]; /* TLS 1.3: the client's, the server's */
 	size_t secret_size;
 	SSL *ssl; /* the one that shook hands, on memory BIOs now; NULL: not kept */
