@@ -228,10 +228,12 @@ static bool step(const struct worker *w, struct end *e)
 {
 	bool moved = false;
 
-	if (e->sent < e->to_send)
-		moved = step_rekey(w, e) | step_out(e);
-	else if (!e->finished && may_close(e))
+	if (e->sent < e->to_send) {
+		moved = step_rekey(w, e);
+		moved = step_out(e) || moved;
+	} else if (!e->finished && may_close(e)) {
 		moved = step_goodbye(e);
+	}
 	if (!e->ended && step_in(e))
 		moved = true;
 	return moved;
@@ -357,7 +359,7 @@ static void connect_two(struct worker *w)
 /* Who sees that the round is over and none alive goes; so first of all they are alive. */
 static bool make_some(struct worker *w)
 {
-	bool some = (w->all->alive += 2) <= ENDS && !w->all->over;
+	bool some = atomic_fetch_add(&w->all->alive, 2) + 2 <= ENDS && !w->all->over;
 
 	if (some)
 		connect_two(w);
