@@ -44,9 +44,18 @@ void control_pay_back(struct control *c, size_t n)
 	give_back(c, 1 + n / CONTROL_DATA_PAYS);
 }
 
+void control_request(struct control *c)
+{
+	uint8_t n = atomic_load(&c->requested);
+
+	while (n < CONTROL_MAX_REQUESTED &&
+	       !atomic_compare_exchange_weak(&c->requested, &n, n + 1))
+		;
+}
+
 bool control_was_requested(struct control *c)
 {
-	uint32_t n = atomic_load(&c->requested);
+	uint8_t n = atomic_load(&c->requested);
 
 	while (n && !atomic_compare_exchange_weak(&c->requested, &n, n - 1))
 		;
@@ -225,6 +234,19 @@ enum control_verdict control_empty_data(struct control *c)
 {
 	return control_spend(c, CONTROL_RECORD_COST) ? CONTROL_GO_ON :
 						       wrong(c, ALERT_UNEXPECTED_MESSAGE);
+}
+
+enum control_verdict control_nothing(struct control *c, uint64_t number)
+{
+	uint32_t now = (uint32_t)number;
+	/* new keys begin at 0 again: then it is less than it was, for once */
+	uint32_t passed = c->quiet == 2 && now > c->number ? now - c->number : 0;
+
+	c->quiet = 2;
+	c->number = now;
+	if (!passed || control_spend(c, passed <= CONTROL_BUDGET ? passed : CONTROL_BUDGET + 1))
+		return CONTROL_GO_ON;
+	return wrong(c, ALERT_UNEXPECTED_MESSAGE);
 }
 
 enum control_verdict control_stopped(struct control *c)

@@ -47,6 +47,7 @@ enum {
 	CONTROL_KEY_UPDATE_COST = 16, /* about what it takes more of CPU */
 	CONTROL_DATA_PAYS = 512,      /* bytes for 1, and each read 1 more */
 	CONTROL_SECOND_PAYS = 16,
+	CONTROL_MAX_REQUESTED = 8, /* a peer may answer several requests by one KeyUpdate */
 };
 
 enum { CONTROL_MESSAGE_KEY_UPDATE = 24 }; /* RFC 8446 section 4 */
@@ -65,11 +66,13 @@ struct control {
 	uint8_t alert_have;	    /* bytes of this record */
 	uint8_t head[4], head_have; /* the header of the message under way */
 	uint8_t warnings, empty;    /* in a row */
+	uint8_t quiet;		    /* reads that found nothing, in a row; 2: or more */
+	_Atomic uint8_t requested;  /* KeyUpdates that we asked for: they are free */
 	uint32_t spent;		    /* of the budget */
 	uint32_t paid_at;	    /* by time, in seconds since the machine's start */
-	_Atomic uint32_t requested; /* KeyUpdates that we asked for: they are free */
 	uint32_t body_left;	    /* what lacks of the message's body */
 	_Atomic uint32_t skipped;   /* warnings, tickets, renegotiation requests: any thread */
+	uint32_t number;	    /* quiet == 2: of the next record, its lower half */
 	struct tickets *tickets;    /* where they go; NULL: nowhere */
 };
 
@@ -88,6 +91,10 @@ enum control_verdict control_take(struct control *c, uint8_t type, const uint8_t
 /* A data record without data (RFC 8446 section 5.1 allows it). */
 enum control_verdict control_empty_data(struct control *c);
 
+/* Reading found nothing, again, where the next record has this number: what has passed
+ * since the last time were such records. Data in between clears c->quiet. */
+enum control_verdict control_nothing(struct control *c, uint64_t number);
+
 /* n bytes of data came while `unsettled`. */
 enum control_verdict control_data(struct control *c, size_t n);
 
@@ -96,6 +103,8 @@ enum control_verdict control_stopped(struct control *c);
 
 /* The budget: false once it is used up. */
 bool control_spend(struct control *c, uint32_t cost);
+/* We ask for a KeyUpdate. */
+void control_request(struct control *c);
 /* A KeyUpdate came: is it one that we asked for? */
 bool control_was_requested(struct control *c);
 void control_pay_back(struct control *c, size_t n);

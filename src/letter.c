@@ -114,7 +114,8 @@ static void describe_control(struct fields *f, struct control *c)
 	fields_bytes(f, &c->body_left, sizeof(c->body_left));
 	fields_bytes(f, &skipped, sizeof(skipped));
 	c->skipped = skipped;
-	c->requested = requested;
+	if (fields_require(f, requested <= CONTROL_MAX_REQUESTED))
+		c->requested = (uint8_t)requested;
 	fields_require(f, c->alert_have <= sizeof(c->alert_bytes) &&
 				  c->head_have < sizeof(c->head) && c->body_left < 1 << 24);
 }

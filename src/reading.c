@@ -225,11 +225,31 @@ static ssize_t look_ahead(struct tlsfd *c, const struct iovec *iov, int count, s
 	return have;
 }
 
+/* The kernel passes over empty data records without a word; that it counts them is asked
+ * for only where no data comes between two such answers. */
+static ssize_t nothing(struct tlsfd *c)
+{
+	uint64_t number;
+	int err;
+
+	if (!c->control.quiet) {
+		c->control.quiet = 1;
+		return -EAGAIN;
+	}
+	err = attach_count(c->fd, RX, &number);
+	if (!err)
+		err = obey(c, control_nothing(&c->control, number));
+	return c->err[RX] ? err : -EAGAIN;
+}
+
 /* got: what receive_data said. */
 static ssize_t settle(struct tlsfd *c, const struct iovec *iov, int count, int flags, ssize_t got)
 {
 	if (got <= 0 || c->control.unsettled)
 		got = read_on(c, iov, count, flags, got);
+	if (got == -EAGAIN)
+		return nothing(c);
+	c->control.quiet = 0;
 	return got > 0 && c->rekey.in_kernel ? look_ahead(c, iov, count, got) : got;
 }
 
@@ -243,8 +263,10 @@ ssize_t tlsfd_read(struct tlsfd *c, void *buf, size_t n)
 	if (!c->kernel[RX])
 		return userspace_read(c, &iov, 1, 0);
 	got = sys_recv(c->fd, buf, n, 0);
-	if (got == (ssize_t)n && !c->control.unsettled)
+	if (got == (ssize_t)n && !c->control.unsettled) {
+		c->control.quiet = 0;
 		return got;
+	}
 	return settle(c, &iov, 1, 0, got);
 }
 
@@ -298,6 +320,7 @@ int reading_attend(struct tlsfd *c, int said)
 	struct iovec iov = { buf, sizeof(buf) };
 	int next;
 
+	c->control.quiet = 0; /* others read here too */
 	for (;; said = 0) {
 		if (c->err[RX] || c->eof)
 			return c->err[RX];

@@ -198,7 +198,7 @@ int rekey_tx(struct tlsfd *c, bool request, int flags)
 		err = userspace_rekey(c, request, flags);
 	}
 	if (!err && request)
-		atomic_fetch_add(&c->control.requested, 1);
+		control_request(&c->control);
 	return err;
 }
 
