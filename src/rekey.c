@@ -161,6 +161,17 @@ int rekey_resume(const struct tlsfd *c)
 	return err;
 }
 
+static bool is_secret_of_keys(const struct tlsfd *c, enum way way)
+{
+	const struct rekey *r = &c->rekey;
+	struct crypto_info info = { .size = 0 };
+	bool is = !keys_of_secret(r->cipher, r->secret[way], r->secret_size[way], &info) &&
+		  attach_same_keys(c->fd, way, r->cipher, &info);
+
+	OPENSSL_cleanse(&info, sizeof(info));
+	return is;
+}
+
 /* The record is out: without the key that it announces nothing can be sent any more. */
 static int lost(struct tlsfd *c, int err)
 {
@@ -168,11 +179,22 @@ static int lost(struct tlsfd *c, int err)
 	return connection_fail(c, TX, err, "the next key could not be set after KeyUpdate");
 }
 
+/* After fork, or once two have taken copies of a connection, each has a secret. To set the
+ * next key twice would be to use its nonces twice. */
+static int stale(struct tlsfd *c)
+{
+	gate_shut(&c->gate);
+	return connection_fail(c, TX, -ESTALE, "another process has changed the keys");
+}
+
 static int update_tx(struct tlsfd *c, bool request, int flags, struct next *next)
 {
 	const uint8_t message[] = { CONTROL_MESSAGE_KEY_UPDATE, 0, 0, 1, request };
-	int err = derive(&c->rekey, TX, next);
+	int err;
 
+	if (!is_secret_of_keys(c, TX))
+		return stale(c);
+	err = derive(&c->rekey, TX, next);
 	if (!err)
 		err = owed_send(c, RECORD_HANDSHAKE, message, sizeof(message), flags);
 	if (err)
@@ -311,17 +333,6 @@ void rekey_describe(struct fields *f, struct rekey *r)
 		r->secret_size[way] = size;
 		fields_bytes(f, r->secret[way], size);
 	}
-}
-
-static bool is_secret_of_keys(const struct tlsfd *c, enum way way)
-{
-	const struct rekey *r = &c->rekey;
-	struct crypto_info info = { .size = 0 };
-	bool is = !keys_of_secret(r->cipher, r->secret[way], r->secret_size[way], &info) &&
-		  attach_same_keys(c->fd, way, r->cipher, &info);
-
-	OPENSSL_cleanse(&info, sizeof(info));
-	return is;
 }
 
 int rekey_go_on(struct tlsfd *c, uint16_t cipher)

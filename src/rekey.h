@@ -85,7 +85,8 @@ int rekey_rx(struct tlsfd *c);
 int rekey_resume(const struct tlsfd *c);
 
 /* KeyUpdate and our next key, for who is inside the gate; request: the peer is asked for
- * the same. 0; -EAGAIN: no room; -EOPNOTSUPP; or an error, and the gate is shut. */
+ * the same. 0; -EAGAIN: no room; -EOPNOTSUPP; -ESTALE: the kernel's key is no longer ours;
+ * or another error. The gate is shut after both. */
 int rekey_tx(struct tlsfd *c, bool request, int flags);
 
 /* Can this direction be given new keys? */

@@ -253,6 +253,47 @@ static void test_stale_secret(void **state)
 	place_close(&t);
 }
 
+/* Two owners, as after fork: the one who changes keys first has them alone, and no key is
+ * set twice. */
+static void test_two_owners(void **state)
+{
+	uint8_t byte;
+	struct tlsfd *c[2];
+	struct parcel p;
+	struct tested t;
+	int pair[2];
+
+	begin(&t, state);
+	open_pair(SOCK_STREAM, pair);
+	assert_int_equal(tlsfd_pass(&t.c, pair[0]), 0);
+	parcel_open(&p, pair[1]);
+	for (int i = 0; i < 2; i++) {
+		int fd[2] = { p.fd[0], pipe_of(p.letter, p.size) };
+
+		send_message(pair[0], p.text, sizeof(p.text), fd, 2);
+		close(fd[1]);
+		assert_int_equal(tlsfd_take(&c[i], pair[1]), 0);
+	}
+	assert_int_equal(tlsfd_write(c[1], "both write", 10), 10);
+	expect_record(&t, DATA, "both write", 10);
+	assert_int_equal(tlsfd_rekey(c[0], false), 0);
+	expect_record(&t, HANDSHAKE, "\30\0\0\1\0", 5);
+	raw_next_in(&t.peer);
+	assert_int_equal(tlsfd_rekey(c[1], false), -ESTALE);
+	assert_non_null(tlsfd_error(c[1]));
+	assert_int_equal(tlsfd_write(c[1], "x", 1), -ESTALE);
+	assert_int_equal(tlsfd_write(c[0], "y", 1), 1);
+	expect_record(&t, DATA, "y", 1);
+	close(tlsfd_fd(c[1]));
+	tlsfd_free(c[1]);
+	assert_int_equal(recv(t.peer.fd, &byte, 1, MSG_DONTWAIT), -1);
+	close(tlsfd_fd(c[0]));
+	t.c = c[0];
+	parcel_close(&p);
+	close_pair(pair);
+	place_close(&t);
+}
+
 /* How often it is in this process's writable memory. */
 __attribute__((no_sanitize("address"))) static int count_in_memory(const volatile uint8_t *secret,
 								   size_t size)
@@ -322,6 +363,7 @@ int main(int argc, char **argv)
 		{ test_close, "close at the limit" },
 		{ test_continue, "continue at the limit" },
 		{ test_stale_secret, "a stale secret" },
+		{ test_two_owners, "two owners" },
 		{ test_no_secret_left, "no secret left" },
 	};
 
