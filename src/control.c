@@ -44,6 +44,11 @@ void control_pay_back(struct control *c, size_t n)
 	give_back(c, 1 + n / CONTROL_DATA_PAYS);
 }
 
+void control_pay_records(struct control *c, uint64_t records)
+{
+	give_back(c, records < CONTROL_BUDGET ? records * CONTROL_RECORD_PAYS : UINT32_MAX);
+}
+
 void control_request(struct control *c)
 {
 	uint8_t n = atomic_load(&c->requested);

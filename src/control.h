@@ -46,6 +46,7 @@ enum {
 	CONTROL_RECORD_COST = 1,
 	CONTROL_KEY_UPDATE_COST = 16, /* about what it takes more of CPU */
 	CONTROL_DATA_PAYS = 512,      /* bytes for 1, and each read 1 more */
+	CONTROL_RECORD_PAYS = 4,      /* at a KeyUpdate: each record under the old key */
 	CONTROL_SECOND_PAYS = 16,
 	CONTROL_MAX_REQUESTED = 8, /* a peer may answer several requests by one KeyUpdate */
 };
@@ -108,6 +109,9 @@ void control_request(struct control *c);
 /* A KeyUpdate came: is it one that we asked for? */
 bool control_was_requested(struct control *c);
 void control_pay_back(struct control *c, size_t n);
+/* A KeyUpdate came after so many records under one key, itself among them: also those
+ * that others have read. */
+void control_pay_records(struct control *c, uint64_t records);
 
 /* Is this an alert that ends nothing? */
 bool control_is_warning(bool tls13, uint8_t level, uint8_t number);

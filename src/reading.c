@@ -49,10 +49,19 @@ static int truncated(struct tlsfd *c)
 
 /* ---- records that are not data ---- */
 
+static int next_rx_key(struct tlsfd *c)
+{
+	uint64_t records;
+
+	if (!attach_count(c->fd, RX, &records))
+		control_pay_records(&c->control, records);
+	return rekey_rx(c);
+}
+
 /* RX first: what comes behind the KeyUpdate can't be read otherwise. */
 static int follow_key_update(struct tlsfd *c)
 {
-	int err = c->control.update_requested && !rekey_can(c, TX) ? -EOPNOTSUPP : rekey_rx(c);
+	int err = c->control.update_requested && !rekey_can(c, TX) ? -EOPNOTSUPP : next_rx_key(c);
 
 	if (err == -EOPNOTSUPP || err == -EBUSY)
 		return fail_read(c, -EKEYEXPIRED);

@@ -138,6 +138,8 @@ static void see_key_update(struct userspace *u, enum way way, bool answer_reques
 		u->expired = true;
 		return;
 	}
+	if (way == RX)
+		control_pay_records(&u->c->control, u->flow[RX].records);
 	u->flow[way].records = 0;
 	u->key_update_made = way == TX; /* OpenSSL tells, and then sends */
 	atomic_fetch_add_explicit(&u->c->rekey.done[way], 1, memory_order_relaxed);
