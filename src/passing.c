@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <openssl/crypto.h>
+#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -147,6 +148,12 @@ static void close_fds(const int *fd, size_t count)
 		close(fd[i]);
 }
 
+/* Else nothing read was an empty message, which sockets of messages can have. */
+static bool has_ended(int socket)
+{
+	return sys_poll(socket, POLLRDHUP, 0) > 0;
+}
+
 /* One message: 0, and both fds; or a negative errno, and none. */
 static int receive_fds(int socket, int *fd)
 {
@@ -171,7 +178,7 @@ static int receive_fds(int socket, int *fd)
 	if (n == sizeof(text) && count == FDS && memcmp(got, text, sizeof(text)) == 0)
 		return 0;
 	close_fds(fd, count);
-	return n == 0 && count == 0 ? -EPIPE : -EPROTO;
+	return n == 0 && count == 0 && has_ended(socket) ? -EPIPE : -EPROTO;
 }
 
 /* The letter in the pipe, whose reader is the connection's owner from then on. */

@@ -500,7 +500,15 @@ static void test_kinds(void **state)
 			place_close(&t[k]);
 		}
 		assert_int_equal(tlsfd_take(&t[0].c, pair[1]), -EAGAIN);
-		close_pair(pair);
+		if (kinds[i % LENGTH(kinds)] != SOCK_STREAM) {
+			assert_int_equal(send(pair[0], "", 0, 0), 0);
+			assert_int_equal(tlsfd_take(&t[0].c, pair[1]), -EPROTO);
+			assert_int_equal(tlsfd_take(&t[0].c, pair[1]), -EAGAIN);
+		}
+		close(pair[0]);
+		if (kinds[i % LENGTH(kinds)] != SOCK_DGRAM)
+			assert_int_equal(tlsfd_take(&t[0].c, pair[1]), -EPIPE);
+		close(pair[1]);
 	}
 }
 
