@@ -305,6 +305,8 @@ int rekey_check(struct tlsfd *c)
 
 	if (err || c->rekey.limit == UINT64_MAX || left > (early ? c->rekey.limit / 2 : 0))
 		return err;
+	if (left == c->rekey.limit - 1)
+		return 0; /* an unused key, which half of 2 would replace */
 	return at_limit(c, MSG_DONTWAIT);
 }
 

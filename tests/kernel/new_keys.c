@@ -649,6 +649,14 @@ static void test_attend(void **state)
 		assert_int_equal(raw_receive(&t.peer, &type, data), 1);
 	assert_int_equal(receive(&t, &r), 22);
 	assert_int_equal(r.updates, 3);
+	/* and not before the key was used */
+	assert_int_equal(tlsfd_set_rekey(t.c, TLSFD_REKEY, 2), 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(tlsfd_attend(t.c, TLSFD_TX, 0), 1);
+	assert_int_equal(write(t.fd, "", 1), 1);
+	assert_int_equal(tlsfd_attend(t.c, TLSFD_TX, 0), 1);
+	assert_int_equal(raw_receive(&t.peer, &type, data), 1);
+	assert_int_equal(receive(&t, &r), 22);
 	place_close(&t);
 }
 
