@@ -53,8 +53,7 @@ void control_request(struct control *c)
 {
 	uint8_t n = atomic_load(&c->requested);
 
-	while (n < CONTROL_MAX_REQUESTED &&
-	       !atomic_compare_exchange_weak(&c->requested, &n, n + 1))
+	while (n < CONTROL_MAX_REQUESTED && !atomic_compare_exchange_weak(&c->requested, &n, n + 1))
 		;
 }
 

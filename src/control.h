@@ -79,10 +79,10 @@ struct control {
 
 enum control_verdict {
 	CONTROL_GO_ON,
-	CONTROL_END,   /* close_notify */
-	CONTROL_ALERT, /* a fatal alert: control->alert */
+	CONTROL_END,	    /* close_notify */
+	CONTROL_ALERT,	    /* a fatal alert: control->alert */
 	CONTROL_KEY_UPDATE, /* the peer's records have new keys from here on */
-	CONTROL_WRONG, /* to be answered with the alert in control->alert */
+	CONTROL_WRONG,	    /* to be answered with the alert in control->alert */
 };
 
 /* n bytes of a record of this content type, not data; whole: with them it is complete. */
