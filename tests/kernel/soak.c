@@ -47,6 +47,7 @@ struct end {
 	SSL *ssl; /* the peer is OpenSSL, and stays where it is */
 	int fd;
 	bool movable, tls13;
+	const char *other;    /* what the other end is */
 	bool finished, ended; /* said close_notify; got it */
 	size_t to_send, sent, to_receive, received, chunk;
 	size_t base_out, base_in; /* where in the pattern the connection begins */
@@ -91,12 +92,14 @@ static long now_ms(void)
 /* Workers are processes: they end, and the test fails in the first one. */
 static _Noreturn void give_up(const struct end *e, const char *what, long value)
 {
-	printf("# soak: %s: %ld (%s); %s, TLS 1.%d, %zu of %zu sent, %zu of %zu received\n", what,
-	       value, value < 0 ? strerrorname_np((int)-value) : "-",
+	printf("# soak: %s: %ld (%s); %s, TLS 1.%d, %zu of %zu sent, %zu of %zu received, "
+	       "from %s\n",
+	       what, value, value < 0 ? strerrorname_np((int)-value) : "-",
 	       e->ssl		 ? "OpenSSL" :
 	       tlsfd_error(e->c) ? tlsfd_error(e->c) :
 				   "no error",
-	       e->tls13 ? 3 : 2, e->sent, e->to_send, e->received, e->to_receive);
+	       e->tls13 ? 3 : 2, e->sent, e->to_send, e->received, e->to_receive,
+	       e->other ? e->other : "-");
 	fflush(stdout);
 	_exit(1);
 }
@@ -304,7 +307,8 @@ static const char *const suites[2][3] = {
 	{ "TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256" },
 };
 
-static void settle_end(const struct worker *w, struct end *e, SSL *ssl, bool openssl)
+/* What it is, for the other. */
+static const char *settle_end(const struct worker *w, struct end *e, SSL *ssl, bool openssl)
 {
 	enum place place = rnd(4) ? KERNEL : (enum place)rnd(SSL_PLACES);
 
@@ -312,12 +316,13 @@ static void settle_end(const struct worker *w, struct end *e, SSL *ssl, bool ope
 		SSL_set_mode(ssl,
 			     SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 		e->ssl = ssl;
-		return;
+		return "OpenSSL";
 	}
 	e->c = place_put(ssl, e->fd, place);
 	e->movable = place == KERNEL;
 	if (w->rekey && e->tls13 && rnd(2) && tlsfd_set_rekey(e->c, TLSFD_REKEY, 64 + rnd(500)))
 		give_up(e, "set_rekey", 0);
+	return place_names[place];
 }
 
 static struct end new_end(int fd, bool tls13)
@@ -350,7 +355,7 @@ static void connect_two(struct worker *w)
 	for (int i = 0; i < 2; i++) {
 		e[i].to_receive = e[!i].to_send;
 		e[i].base_in = e[!i].base_out;
-		settle_end(w, &e[i], ssl[i], i == openssl);
+		e[!i].other = settle_end(w, &e[i], ssl[i], i == openssl);
 	}
 	w->count += 2;
 	w->all->connections++;
