@@ -9,7 +9,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include "relay.h"
+#include "relay/relay.h"
 
 #include <err.h>
 #include <fcntl.h>

@@ -5,13 +5,14 @@
 #include <tlsfd.h>
 
 #include "cmd.h"
-#include "service.h"
-#include "wishes.h"
+#include "serve/service.h"
+#include "connect/wishes.h"
 
 static const struct verb verbs[] = {
 	{ "doctor", doctor, "what this machine can do with kernel TLS, and why not", "[--json]",
 	  "  -j, --json   one JSON object instead of the table\n"
-	  "  -h, --help   this text\n", NULL },
+	  "  -h, --help   this text\n",
+	  NULL },
 	{ "connect", connect_to, "stdin and stdout, or plain connections, over TLS",
 	  "[OPTION]... HOST:PORT", NULL, wishes_table },
 	{ "serve", serve, "TLS in front of plain TCP services",

@@ -5,7 +5,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include "relay.h"
+#include "relay/relay.h"
 
 #include <dirent.h>
 #include <errno.h>

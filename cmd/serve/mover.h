@@ -11,7 +11,7 @@
 
 #include "backend.h"
 #include "peer.h"
-#include "relay.h"
+#include "relay/relay.h"
 
 struct move;
 

@@ -14,7 +14,7 @@
 #include <tlsfd.h>
 
 #include "kind.h"
-#include "splicer.h"
+#include "relay/splicer.h"
 
 struct output {
 	struct tlsfd *tls;

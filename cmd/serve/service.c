@@ -58,43 +58,50 @@ static int set_version(struct settings *s, const struct setting *setting, const 
 /* ---- the table ---- */
 
 #define AT(member) .offset = offsetof(struct service, member)
-#define DAYS(n) ((n) * 24 * 3600)
+#define DAYS(n)	   ((n)*24 * 3600)
 
 const struct setting service_settings[] = {
-	{ "listen", "ADDR", "127.0.0.1:8443, [::1]:443, :443 (all); repeatable", set_texts, AT(listen) },
+	{ "listen", "ADDR", "127.0.0.1:8443, [::1]:443, :443 (all); repeatable", set_texts,
+	  AT(listen) },
 	{ "forward", "TARGET", "HOST:PORT or unix:PATH; repeatable", set_texts, AT(forward) },
-	{ "cert", "FILE", "certificate and its chain, PEM; repeatable, for more names", set_texts, AT(cert) },
-	{ "key", "FILE", "its key, in the same order; default: in the certificate's file", set_texts,
-	  AT(key) },
-	{ "cert-dir", "DIR", "all of its *.pem and *.crt, each with its key in it or in *.key", set_text,
-	  AT(cert_dir) },
+	{ "cert", "FILE", "certificate and its chain, PEM; repeatable, for more names", set_texts,
+	  AT(cert) },
+	{ "key", "FILE", "its key, in the same order; default: in the certificate's file",
+	  set_texts, AT(key) },
+	{ "cert-dir", "DIR", "all of its *.pem and *.crt, each with its key in it or in *.key",
+	  set_text, AT(cert_dir) },
 	{ "self-signed", NULL, "a certificate made now, for trying things out", set_switch,
 	  AT(self_signed) },
 	{ "client-ca", "FILE", "who signs the certificates of clients", set_text, AT(client_ca) },
-	{ "client-auth", "WORD", "none, optional, required (default with --client-ca)", set_client_auth,
-	  AT(client_auth) },
+	{ "client-auth", "WORD", "none, optional, required (default with --client-ca)",
+	  set_client_auth, AT(client_auth) },
 	{ "crl", "FILE", "revoked certificates of clients", set_text, AT(crl) },
 	{ "alpn", "LIST", "application protocols: h2,http/1.1", set_text, AT(alpn) },
 	{ "min-version", "VERSION", "1.2 (default) or 1.3", set_version, AT(min_version) },
 	{ "max-version", "VERSION", "1.2 or 1.3 (default)", set_version, AT(max_version) },
-	{ "ciphers", "LIST", "default: forward secret AEADs that this kernel has", set_text, AT(ciphers) },
+	{ "ciphers", "LIST", "default: forward secret AEADs that this kernel has", set_text,
+	  AT(ciphers) },
 	{ "groups", "LIST", "for the key exchange: X25519:P-256", set_text, AT(groups) },
 	{ "require-kernel", NULL, "refuse connections that would stay in user space", set_switch,
 	  AT(require_kernel) },
 	{ "workers", "N", "processes; default: one per CPU", set_number, AT(workers), 1, 1024 },
-	{ "max-connections", "N", "at once; more wait to be accepted", set_number, AT(max_connections), 1,
-	  INT_MAX },
+	{ "max-connections", "N", "at once; more wait to be accepted", set_number,
+	  AT(max_connections), 1, INT_MAX },
 	{ "max-handshakes", "N", "at once; more push the oldest out (4096)", set_number,
 	  AT(max_handshakes), 1, INT_MAX },
-	{ "handshake-timeout", "SECONDS", "default: 10", set_seconds, AT(handshake_ms), 0, DAYS(1) },
-	{ "idle-timeout", "SECONDS", "default: 600; 0: none", set_seconds, AT(idle_ms), 0, DAYS(30) },
-	{ "grace", "SECONDS", "for connections after SIGTERM (30)", set_seconds, AT(grace_ms), 0, DAYS(1) },
+	{ "handshake-timeout", "SECONDS", "default: 10", set_seconds, AT(handshake_ms), 0,
+	  DAYS(1) },
+	{ "idle-timeout", "SECONDS", "default: 600; 0: none", set_seconds, AT(idle_ms), 0,
+	  DAYS(30) },
+	{ "grace", "SECONDS", "for connections after SIGTERM (30)", set_seconds, AT(grace_ms), 0,
+	  DAYS(1) },
 	{ "user", "NAME", "of the workers", set_text, AT(user) },
 	{ "group", "NAME", "of the workers; default: the user's", set_text, AT(group) },
 	{ "self-check", NULL, "each process tries what it must not be able to do", set_switch,
 	  AT(self_check) },
 	{ "config", "FILE", "these settings, 'name value' a line", set_config, AT(config) },
-	{ "check-config", NULL, "say whether all this is right, and end", set_switch, AT(check_config) },
+	{ "check-config", NULL, "say whether all this is right, and end", set_switch,
+	  AT(check_config) },
 	{ 0 },
 };
 
@@ -127,7 +134,7 @@ int service_read(struct service *service, struct settings *settings, int argc, c
 	*service = (struct service){
 		.min_version = TLSFD_TLS_1_2,
 		.max_version = TLSFD_TLS_1_3,
-		.client_auth = (enum tlsfd_client_auth)-1,
+		.client_auth = (enum tlsfd_client_auth) - 1,
 		.max_handshakes = 4096,
 		.handshake_ms = 10000,
 		.idle_ms = 600000,
@@ -137,9 +144,9 @@ int service_read(struct service *service, struct settings *settings, int argc, c
 	err = settings_read(settings, argc, argv);
 	if (settings->help)
 		return 0;
-	if (service->client_auth == (enum tlsfd_client_auth)-1)
-		service->client_auth = service->client_ca ? TLSFD_CLIENT_AUTH_REQUIRED :
-							    TLSFD_CLIENT_AUTH_NONE;
+	if (service->client_auth == (enum tlsfd_client_auth) - 1)
+		service->client_auth =
+			service->client_ca ? TLSFD_CLIENT_AUTH_REQUIRED : TLSFD_CLIENT_AUTH_NONE;
 	if (!err && settings->operands < argc)
 		err = settings_fail(settings, -EINVAL, "'%s' is one word too many",
 				    argv[settings->operands]);

@@ -15,7 +15,9 @@ enum {
 static const char *word(enum probe_verdict v)
 {
 	static const char *const words[] = {
-		[PROBE_UNKNOWN] = "?", [PROBE_NO] = "no", [PROBE_YES] = "yes",
+		[PROBE_UNKNOWN] = "?",
+		[PROBE_NO] = "no",
+		[PROBE_YES] = "yes",
 	};
 
 	return words[v];
@@ -63,8 +65,7 @@ static void wrap(int indent, const char *text)
 	}
 }
 
-__attribute__((format(printf, 2, 3)))
-static void item(const char *label, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void item(const char *label, const char *format, ...)
 {
 	char text[TEXT];
 	va_list args;
@@ -96,11 +97,11 @@ static void print_failing(const struct matrix_row *row)
 	char text[TEXT];
 
 	if (row->tlsfd.tx == PROBE_UNKNOWN)
-		snprintf(text, sizeof(text), "Not known: %s could not be tried (%s).",
-			 row->cipher, row->why);
+		snprintf(text, sizeof(text), "Not known: %s could not be tried (%s).", row->cipher,
+			 row->why);
 	else
-		snprintf(text, sizeof(text), "Kernel TLS does not work here: %s (%s).",
-			 row->cipher, row->why);
+		snprintf(text, sizeof(text), "Kernel TLS does not work here: %s (%s).", row->cipher,
+			 row->why);
 	wrap(0, text);
 	print_remedy(row->remedy);
 }

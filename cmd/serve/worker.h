@@ -12,7 +12,7 @@
 
 #include "backend.h"
 #include "listener.h"
-#include "role.h"
+#include "roles/role.h"
 #include "service.h"
 
 struct worker_plan {

@@ -17,7 +17,7 @@ struct service {
 	bool self_signed, require_kernel, check_config, self_check;
 	enum tlsfd_client_auth client_auth;
 	enum tlsfd_version min_version, max_version;
-	unsigned workers; /* 0: one per CPU */
+	unsigned workers;			  /* 0: one per CPU */
 	unsigned max_connections, max_handshakes; /* 0: as many as there are file descriptors */
 	unsigned handshake_ms, idle_ms, grace_ms;
 };

@@ -16,19 +16,23 @@ enum { MAX_FIXES = 5 };
 
 static const struct known {
 	const char *id, *what;
-	struct version since;            /* the first version with it */
+	struct version since;		 /* the first version with it */
 	struct version fixed[MAX_FIXES]; /* one for each series, the mainline one last */
 } known[] = {
-	{ "CVE-2025-39682", "a peer's empty record makes the kernel use freed memory",
+	{ "CVE-2025-39682",
+	  "a peer's empty record makes the kernel use freed memory",
 	  { 6, 0, 0 },
 	  { { 6, 1, 149 }, { 6, 6, 103 }, { 6, 12, 44 }, { 6, 16, 4 }, { 6, 17, 0 } } },
-	{ "CVE-2025-39946", "a peer's bad header makes the kernel write out of bounds",
+	{ "CVE-2025-39946",
+	  "a peer's bad header makes the kernel write out of bounds",
 	  { 6, 0, 0 },
 	  { { 6, 1, 154 }, { 6, 6, 108 }, { 6, 12, 49 }, { 6, 16, 9 }, { 6, 17, 0 } } },
-	{ "CVE-2025-38471", "the kernel's record parser reads freed memory",
+	{ "CVE-2025-38471",
+	  "the kernel's record parser reads freed memory",
 	  { 6, 0, 0 },
 	  { { 6, 1, 147 }, { 6, 6, 100 }, { 6, 12, 40 }, { 6, 15, 8 }, { 6, 16, 0 } } },
-	{ "floor", "older than the kernels we advise: memory errors, lost data",
+	{ "floor",
+	  "older than the kernels we advise: memory errors, lost data",
 	  { 4, 13, 0 },
 	  { { 6, 1, 192 }, { 6, 12, 115 }, { 6, 18, 53 }, { 7, 1, 9 }, { 7, 2, 0 } } },
 };

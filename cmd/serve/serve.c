@@ -21,7 +21,7 @@
 
 #include "cmd.h"
 #include "data.h"
-#include "doctor.h"
+#include "doctor/doctor.h"
 #include "identities.h"
 #include "listener.h"
 #include "logfmt.h"

@@ -23,10 +23,9 @@ static const char *or_null(const char *s)
 
 static json_t *of_ulp(const struct ulp *u)
 {
-	return json_pack("{s:o, s:s?, s:s?, s:s?, s:b}",
-			 "available", of_verdict(u->answer.verdict),
-			 "why", u->why, "sentence", u->sentence, "remedy", u->remedy,
-			 "loaded_now", u->loaded_now);
+	return json_pack("{s:o, s:s?, s:s?, s:s?, s:b}", "available", of_verdict(u->answer.verdict),
+			 "why", u->why, "sentence", u->sentence, "remedy", u->remedy, "loaded_now",
+			 u->loaded_now);
 }
 
 static json_t *of_openssl(const struct openssl *o)
@@ -43,8 +42,8 @@ static json_t *of_way(const struct way *w)
 static json_t *of_row(const struct matrix_row *r)
 {
 	return json_pack("{s:s, s:s, s:o, s:o, s:s?, s:s?}", "tls", r->tls, "cipher", r->cipher,
-			 "openssl", of_way(&r->openssl), "tlsfd", of_way(&r->tlsfd),
-			 "why", or_null(r->why), "remedy", or_null(r->remedy));
+			 "openssl", of_way(&r->openssl), "tlsfd", of_way(&r->tlsfd), "why",
+			 or_null(r->why), "remedy", or_null(r->remedy));
 }
 
 static json_t *of_matrix(const struct diagnosis *d)
@@ -63,10 +62,9 @@ static json_t *of_nics(const struct diagnosis *d)
 	int err = 0;
 
 	for (size_t i = 0; i < d->n_nics; i++)
-		err |= json_array_append_new(list, json_pack("{s:s, s:s?, s:s?}",
-							     "name", d->nics[i].name,
-							     "tx", d->nics[i].tx,
-							     "rx", d->nics[i].rx));
+		err |= json_array_append_new(list,
+					     json_pack("{s:s, s:s?, s:s?}", "name", d->nics[i].name,
+						       "tx", d->nics[i].tx, "rx", d->nics[i].rx));
 	return err ? NULL : list;
 }
 
@@ -76,10 +74,9 @@ static json_t *of_advisories(const struct diagnosis *d)
 	int err = 0;
 
 	for (size_t i = 0; i < d->n_advisories; i++)
-		err |= json_array_append_new(list, json_pack("{s:s, s:s, s:s}",
-							     "id", d->advisories[i].id,
-							     "what", d->advisories[i].what,
-							     "fixed", d->advisories[i].fixed));
+		err |= json_array_append_new(
+			list, json_pack("{s:s, s:s, s:s}", "id", d->advisories[i].id, "what",
+					d->advisories[i].what, "fixed", d->advisories[i].fixed));
 	return err ? NULL : list;
 }
 
@@ -96,9 +93,9 @@ static json_t *of_counters(const struct diagnosis *d)
 
 static json_t *of_diagnosis(const struct diagnosis *d)
 {
-	json_t *root = json_pack("{s:s, s:b, s:s, s:o, s:o}", "tlsfd", TLSFD_VERSION,
-				 "works", !d->failing, "kernel", d->kernel.release,
-				 "ulp", of_ulp(&d->ulp), "openssl", of_openssl(&d->openssl));
+	json_t *root = json_pack("{s:s, s:b, s:s, s:o, s:o}", "tlsfd", TLSFD_VERSION, "works",
+				 !d->failing, "kernel", d->kernel.release, "ulp", of_ulp(&d->ulp),
+				 "openssl", of_openssl(&d->openssl));
 	int err = 0;
 
 	for (int id = PROBE_ULP + 1; id < N_PROBES; id++)

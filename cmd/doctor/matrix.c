@@ -237,8 +237,7 @@ void ask_matrix(struct matrix_row rows[MATRIX_ROWS], const struct ulp *ulp)
 	if (!stop && ulp->answer.verdict == PROBE_UNKNOWN)
 		stop = ulp->answer.error;
 	for (int i = 0; i < MATRIX_ROWS; i++) {
-		struct trial t = { &suites[i], &id, &rows[i],
-				   ulp->answer.verdict == PROBE_NO };
+		struct trial t = { &suites[i], &id, &rows[i], ulp->answer.verdict == PROBE_NO };
 
 		rows[i] = (struct matrix_row){ .tls = suites[i].tls, .cipher = suites[i].cipher };
 		if (stop) {

@@ -18,9 +18,9 @@ static int fill_in(X509 *cert, EVP_PKEY *key)
 	     X509_set_version(cert, 2) && /* X.509 v3 */
 	     ASN1_INTEGER_set(X509_get_serialNumber(cert), 1) &&
 	     X509_gmtime_adj(X509_getm_notBefore(cert), -HOUR) &&
-	     X509_gmtime_adj(X509_getm_notAfter(cert), HOUR) &&
-	     X509_set_subject_name(cert, name) && X509_set_issuer_name(cert, name) &&
-	     X509_set_pubkey(cert, key) && X509_sign(cert, key, EVP_sha256());
+	     X509_gmtime_adj(X509_getm_notAfter(cert), HOUR) && X509_set_subject_name(cert, name) &&
+	     X509_set_issuer_name(cert, name) && X509_set_pubkey(cert, key) &&
+	     X509_sign(cert, key, EVP_sha256());
 	X509_NAME_free(name);
 	return ok;
 }

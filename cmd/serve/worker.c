@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "cmd.h"
-#include "courier.h"
+#include "roles/courier.h"
 #include "handshaker.h"
 #include "logfmt.h"
 #include "mover.h"

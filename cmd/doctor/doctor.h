@@ -43,15 +43,15 @@ struct way {
 struct matrix_row {
 	const char *tls, *cipher;
 	struct way openssl, tlsfd;
-	char why[NAME_SIZE];      /* of tlsfd's way; empty: both directions work */
+	char why[NAME_SIZE];	  /* of tlsfd's way; empty: both directions work */
 	char remedy[REMEDY_SIZE]; /* empty: none known */
 };
 void ask_matrix(struct matrix_row rows[MATRIX_ROWS], const struct ulp *ulp);
 
 /* openssl.c */
 struct openssl {
-	const char *version;  /* of the library at run time */
-	const char *headers;  /* of the headers at build time */
+	const char *version; /* of the library at run time */
+	const char *headers; /* of the headers at build time */
 	enum probe_verdict ktls_compiled;
 };
 void ask_openssl(struct openssl *o, const struct matrix_row rows[MATRIX_ROWS]);
@@ -59,14 +59,14 @@ void ask_openssl(struct openssl *o, const struct matrix_row rows[MATRIX_ROWS]);
 /* nic.c: interfaces that are up and have TLS feature flags. */
 struct nic {
 	char name[NAME_SIZE];
-	const char *tx, *rx;      /* "on", "off" (can be switched on), "none"; NULL: not known */
+	const char *tx, *rx; /* "on", "off" (can be switched on), "none"; NULL: not known */
 };
 size_t ask_nics(struct nic nics[MAX_NICS]);
 
 /* advisories.c: dangers reported for this kernel's version. Returns the count. */
 struct advisory {
 	const char *id, *what;
-	char fixed[NAME_SIZE];    /* the first version without it, in this series if there is one */
+	char fixed[NAME_SIZE]; /* the first version without it, in this series if there is one */
 };
 size_t ask_advisories(const struct utsname *kernel, struct advisory found[MAX_ADVISORIES]);
 

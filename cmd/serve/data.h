@@ -10,7 +10,7 @@
 #define TLSFD_DATA_H
 
 #include "backend.h"
-#include "role.h"
+#include "roles/role.h"
 
 struct data_plan {
 	struct role_plan role;

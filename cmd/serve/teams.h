@@ -9,7 +9,7 @@
 
 #include <sys/types.h>
 
-#include "channel.h"
+#include "roles/channel.h"
 #include "loop.h"
 
 struct team {

@@ -12,7 +12,7 @@
 #include "cmd.h"
 #include "listener.h"
 #include "peer.h"
-#include "relay.h"
+#include "relay/relay.h"
 #include "tell.h"
 
 struct tunnels {
