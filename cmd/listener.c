@@ -10,6 +10,7 @@
 
 #include "cmd.h"
 #include "logfmt.h"
+#include "sys.h"
 #include "target.h"
 
 enum {
@@ -224,16 +225,14 @@ static void accept_some(struct source *source, uint32_t events)
 	for (int i = 0; i < ACCEPTS && !l->held && !l->pausing && l->source.fd >= 0; i++) {
 		struct peer peer = { .began_ms = l->loop->now_ms };
 		socklen_t len = sizeof(peer.address);
-		int fd = accept4(l->source.fd, &peer.address.any, &len,
-				 SOCK_NONBLOCK | SOCK_CLOEXEC);
-		int err = fd < 0 ? -errno : 0;
+		int fd = sys_accept(l->source.fd, &peer.address.any, &len);
 
-		if (fd >= 0)
+		if (fd >= 0) {
 			l->accepted(l->arg, fd, &peer);
-		else if (err == -EAGAIN)
+		} else if (fd == -EAGAIN) {
 			return;
-		else if (!is_of_connection(err)) {
-			take_a_pause(l, err);
+		} else if (!is_of_connection(fd)) {
+			take_a_pause(l, fd);
 			return;
 		}
 	}

@@ -148,6 +148,16 @@ int sys_tcp_bytes(int fd, uint64_t *received, uint64_t *sent)
 	return err;
 }
 
+int sys_accept(int fd, struct sockaddr *address, socklen_t *len)
+{
+	int got = fault(fd, 0, 0);
+
+	if (got < 0)
+		return got;
+	got = accept4(fd, address, len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	return got < 0 ? -errno : got;
+}
+
 int sys_shutdown(int fd, int how)
 {
 	return shutdown(fd, how) < 0 ? -errno : 0;

@@ -35,6 +35,9 @@ void sys_seek(int file, off_t at);
 /* What TCP has received and sent, each byte once. 0 or a negative errno. */
 int sys_tcp_bytes(int fd, uint64_t *received, uint64_t *sent);
 
+/* accept4(2): a connection that doesn't block and isn't inherited, or a negative errno. */
+int sys_accept(int fd, struct sockaddr *address, socklen_t *len);
+
 /* how: SHUT_RD or SHUT_WR. 0 or a negative errno. */
 int sys_shutdown(int fd, int how);
 
