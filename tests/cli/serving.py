@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A running `tlsfd serve`, its log, certificates and backends: what test_serve.py stands on."""
+"""A running `tlsfd serve`, its log, certificates and backends: what the tests of serve stand on."""
 import http.server
 import os
 import re
@@ -12,6 +12,7 @@ import threading
 
 BIN = os.path.abspath(os.environ.get("TLSFD_BIN", "build/tlsfd"))
 LIMIT = 20  # seconds that any one thing may take
+CUT = (ssl.SSLError, ConnectionResetError)  # of Python's clients: an end without close_notify
 
 
 def expected_place():

@@ -14,8 +14,7 @@ import time
 
 import pytest
 
-from serving import LIMIT, answer, expected_place, saying
-from test_serve import CUT, backend, ca, one, serve  # noqa: F401, the fixtures
+from serving import CUT, LIMIT, answer, expected_place, saying
 
 KERNEL = expected_place() == "kernel"
 needs_kernel = pytest.mark.skipif(not KERNEL, reason="needs kernel TLS: connections are passed on in kernel mode only")
