@@ -39,6 +39,7 @@ int doctor(int argc, char **argv);
 int connect_to(int argc, char **argv);
 int serve(int argc, char **argv);
 int data_process(int argc, char **argv);
+int metrics_process(int argc, char **argv);
 
 /* Prints the help of a verb to stdout. Returns an exit status. */
 int verb_help(const char *name);

@@ -18,6 +18,7 @@ static const struct verb verbs[] = {
 	{ "serve", serve, "TLS in front of plain TCP services",
 	  "--listen ADDR --forward TARGET --cert FILE [OPTION]...", NULL, service_settings },
 	{ "data-process", data_process, NULL, NULL, NULL, NULL },
+	{ "metrics-process", metrics_process, NULL, NULL, NULL, NULL },
 };
 static const size_t n_verbs = sizeof(verbs) / sizeof(verbs[0]);
 

@@ -51,26 +51,26 @@ static const char *place(const struct tlsfd *c, enum tlsfd_direction dir)
 	return !c || !tlsfd_report(c) ? "" : tlsfd_kernel(c, dir) ? "kernel" : "user";
 }
 
-/* Of the direction that has a reason of its own. */
-static const char *why(const struct tlsfd *c)
+enum tlsfd_why why_of(const struct tlsfd *c)
 {
 	const struct tlsfd_report *report = tlsfd_report(c);
 	enum tlsfd_why rx = tlsfd_report_why(report, TLSFD_RX);
 	enum tlsfd_why tx = tlsfd_report_why(report, TLSFD_TX);
-	enum tlsfd_why cause = rx && rx != TLSFD_WHY_OTHER_DIRECTION ? rx : tx;
 
-	return cause ? tlsfd_why_name(cause) : "";
+	return rx && rx != TLSFD_WHY_OTHER_DIRECTION ? rx : tx;
 }
 
 void log_tls(struct logline *line, const struct tlsfd *c)
 {
+	enum tlsfd_why why = c ? why_of(c) : TLSFD_WHY_NONE;
+
 	log_text(line, "sni", c ? tlsfd_server_name(c) : "");
 	log_text(line, "version", c ? version_name(tlsfd_version(c)) : "");
 	log_text(line, "cipher", c ? tlsfd_cipher(c) : "");
 	log_text(line, "alpn", c ? tlsfd_alpn(c) : "");
 	log_text(line, "tx", place(c, TLSFD_TX));
 	log_text(line, "rx", place(c, TLSFD_RX));
-	log_text(line, "why", c ? why(c) : "");
+	log_text(line, "why", why ? tlsfd_why_name(why) : "");
 }
 
 void peer_log(const struct peer *peer, const struct tlsfd *c, const struct account *a)

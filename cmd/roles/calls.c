@@ -69,7 +69,7 @@ static const char *const both[] = {
 	NULL,
 };
 
-static const char *const handshake[] = { "accept4", NULL };
+static const char *const accepting[] = { "accept4", NULL };
 
 static int allow(scmp_filter_ctx filter, const char *name, unsigned n,
 		 const struct scmp_arg_cmp *args)
@@ -159,8 +159,8 @@ int calls_limit(enum role role, bool connects)
 
 	if (!err)
 		err = allow_some(filter);
-	if (!err && role == ROLE_HANDSHAKE)
-		err = allow_all(filter, handshake);
+	if (!err && role != ROLE_DATA)
+		err = allow_all(filter, accepting);
 	if (!err && connects)
 		err = allow_connecting(filter);
 	if (!err)

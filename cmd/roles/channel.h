@@ -13,9 +13,10 @@
 
 #include "peer.h"
 
-enum role { ROLE_HANDSHAKE, ROLE_DATA, ROLES };
+/* Those of a team, and the one that there is once. */
+enum role { ROLE_HANDSHAKE, ROLE_DATA, ROLES, ROLE_METRICS = ROLES };
 
-/* "handshake", "data" */
+/* "handshake", "data", "metrics" */
 const char *role_name(enum role role);
 
 /* A message of its own, before the connection's. */

@@ -11,11 +11,14 @@
 
 #include "cmd.h"
 #include "logfmt.h"
+#include "counts.h"
 #include "mover.h"
+#include "roles/image.h"
 
 enum {
-	PLAN_FD = 3, /* in the new program image */
+	PLAN_FD = IMAGE_FIRST_FD,
 	CHANNEL_FD,
+	COUNTS_FD,
 	TURN_TAKES = 16, /* before others have their turn */
 	RETRY_MS = 20,
 };
@@ -98,16 +101,11 @@ static int read_plan(struct data *d)
 
 /* ---- the start, in the master's child ---- */
 
-void data_exec(int plan, int channel)
+void data_exec(int plan, int channel, int counts, unsigned page)
 {
-	static char name[] = "tlsfd", verb[] = "data-process";
-	char *const argv[] = { name, verb, NULL };
-	int high[2] = { fcntl(plan, F_DUPFD_CLOEXEC, 8), fcntl(channel, F_DUPFD_CLOEXEC, 8) };
+	const int fds[IMAGE_FDS] = { plan, channel, page ? counts : -1 };
 
-	if (high[0] < 0 || high[1] < 0 || dup2(high[0], PLAN_FD) < 0 ||
-	    dup2(high[1], CHANNEL_FD) < 0)
-		return;
-	execve("/proc/self/exe", argv, environ);
+	image_exec("data-process", page, fds);
 }
 
 /* ---- the end ---- */
@@ -244,13 +242,15 @@ static void set_up(struct data *d)
 	d->mover.arg = d;
 }
 
-static int run(struct data *d)
+static int run(struct data *d, unsigned page)
 {
 	int err;
 
-	if (fcntl(CHANNEL_FD, F_SETFD, FD_CLOEXEC) < 0)
-		return -errno;
-	err = read_plan(d);
+	err = image_own();
+	if (!err && page)
+		err = counts_use(COUNTS_FD, page);
+	if (!err)
+		err = read_plan(d);
 	if (err)
 		return err;
 	set_up(d);
@@ -268,10 +268,9 @@ int data_process(int argc, char **argv)
 	struct data *d = calloc(1, sizeof(*d));
 	int err = -ENOMEM;
 
-	(void)argc, (void)argv;
 	prctl(PR_SET_NAME, "tlsfd-data");
 	if (d)
-		err = run(d);
+		err = run(d, argc > 1 ? (unsigned)atoi(argv[1]) : 0);
 	if (err)
 		log_error("data", "%s", strerror(-err));
 	_exit(err ? EXIT_FAILED : EXIT_OK);

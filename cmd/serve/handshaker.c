@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "counts.h"
+
 struct handshake {
 	struct handshaker *of;
 	struct handshake *older, *newer;
@@ -21,7 +23,7 @@ static void unlink_handshake(struct handshake *s)
 {
 	*(s->newer ? &s->newer->older : &s->of->newest) = s->older;
 	*(s->older ? &s->older->newer : &s->of->oldest) = s->newer;
-	s->of->count--;
+	count_connecting(--s->of->count);
 }
 
 /* The connection goes on without it. */
@@ -41,7 +43,7 @@ static void log_failure(const struct handshake *s, const char *error)
 	account.error = strstr(error, "http request") || strstr(error, "http proxy request") ?
 				"HTTP request on the TLS port" :
 				error;
-	peer_log(&s->peer, s->c, &account);
+	count_end(&s->peer, s->c, &account);
 }
 
 static void give_up(struct handshake *s, const char *error)
@@ -64,6 +66,7 @@ static void succeed(struct handshake *s)
 	struct peer peer = s->peer;
 
 	forget(s);
+	count_handshake(c);
 	h->done(h->arg, c, &peer);
 	h->left(h->arg);
 }
@@ -129,7 +132,7 @@ static void link_newest(struct handshake *s)
 	s->older = h->newest;
 	*(s->older ? &s->older->newer : &h->oldest) = s;
 	h->newest = s;
-	h->count++;
+	count_connecting(++h->count);
 }
 
 void handshaker_start(struct handshaker *h, int fd, const struct peer *peer)

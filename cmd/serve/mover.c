@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "counts.h"
+
 struct move {
 	struct mover *of;
 	struct move *next, **link;
@@ -22,7 +24,7 @@ static void leave(struct move *m)
 	*m->link = m->next;
 	if (m->next)
 		m->next->link = m->link;
-	of->count--;
+	count_connections(--of->count);
 	free(m);
 	of->left(of->arg);
 }
@@ -35,7 +37,7 @@ static void refuse(struct move *m, const char *end, int err)
 				   .now_ms = m->of->relays.loop->now_ms };
 	int fd = tlsfd_fd(m->c);
 
-	peer_log(&m->peer, m->c, &account);
+	count_end(&m->peer, m->c, &account);
 	tlsfd_free(m->c);
 	close(fd);
 	leave(m);
@@ -50,7 +52,7 @@ static void ended(void *arg, const struct relay_end *end)
 				   .out = end->out,
 				   .now_ms = m->of->relays.loop->now_ms };
 
-	peer_log(&m->peer, m->c, &account);
+	count_end(&m->peer, m->c, &account);
 	leave(m);
 }
 
@@ -75,7 +77,7 @@ static void link_first(struct move *m)
 	if (m->next)
 		m->next->link = &m->next;
 	m->of->first = m;
-	m->of->count++;
+	count_connections(++m->of->count);
 }
 
 void mover_take(struct mover *of, struct tlsfd *c, const struct peer *peer)

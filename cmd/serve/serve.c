@@ -26,6 +26,7 @@
 #include "listener.h"
 #include "logfmt.h"
 #include "service.h"
+#include "metrics.h"
 #include "teams.h"
 #include "worker.h"
 
@@ -51,6 +52,8 @@ struct master {
 	struct loop loop;
 	struct source signals;
 	struct teams teams;
+	struct ledger ledger;
+	struct metrics metrics;
 };
 
 /* ---- settings ---- */
@@ -115,7 +118,8 @@ static struct role_plan plan_role(const struct master *m, enum role role)
 						   .uid = m->uid,
 						   .gid = m->gid,
 						   .connects = role == ROLE_DATA ||
-							       !s->require_kernel },
+							       (role == ROLE_HANDSHAKE &&
+								!s->require_kernel) },
 				  .master = m->pid,
 				  .grace_ms = s->grace_ms,
 				  .speaks = role == ROLE_HANDSHAKE && m->teams.generation < 2,
@@ -156,6 +160,8 @@ static _Noreturn void be_worker(struct master *m, const struct team *team)
 	close(m->loop.epoll);
 	close(m->now.data_plan);
 	teams_leave(&m->teams, plan.channel);
+	metrics_leave(&m->metrics);
+	ledger_leave(&m->ledger, team->page[ROLE_HANDSHAKE]);
 	_exit(worker_run(&plan));
 }
 
@@ -165,7 +171,7 @@ static void be(void *arg, const struct team *team, enum role role)
 
 	if (role == ROLE_HANDSHAKE)
 		be_worker(m, team);
-	data_exec(m->now.data_plan, team->channel[ROLE_DATA]);
+	data_exec(m->now.data_plan, team->channel[ROLE_DATA], m->ledger.fd, team->page[role]);
 	log_error("worker", "/proc/self/exe, which a data process starts from: %s",
 		  strerror(errno));
 	_exit(EXIT_FAILED);
@@ -177,7 +183,8 @@ static void bury_all(struct master *m)
 	int status;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-		teams_bury(&m->teams, pid, status);
+		if (!metrics_bury(&m->metrics, pid, status))
+			teams_bury(&m->teams, pid, status);
 }
 
 static void gone(void *arg)
@@ -204,8 +211,10 @@ static bool same_text(const char *a, const char *b)
 static void warn_of_what_stays(const struct service *old, const struct service *new)
 {
 	if (!same_texts(&old->listen, &new->listen) || old->workers != new->workers ||
-	    !same_text(old->user, new->user) || !same_text(old->group, new->group))
-		log_error("warning", "listen, workers, user and group change only with a restart");
+	    !same_text(old->user, new->user) || !same_text(old->group, new->group) ||
+	    !same_text(old->metrics, new->metrics))
+		log_error("warning", "listen, workers, metrics, user and group change only with a "
+				     "restart");
 }
 
 static void reload(struct master *m)
@@ -216,6 +225,7 @@ static void reload(struct master *m)
 	int err;
 
 	if (load(&next, m, &trouble)) {
+		count_reload(false);
 		log_error("reload", "%s; the old settings stay", trouble.error);
 		return;
 	}
@@ -229,6 +239,7 @@ static void reload(struct master *m)
 		log_error("reload", "%s", strerror(-err));
 		return;
 	}
+	count_reload(true);
 	log_begin(&line, "reload");
 	log_number(&line, "generation", m->teams.generation);
 	log_end(&line);
@@ -329,6 +340,25 @@ static int open_ports(struct master *m)
 	return EXIT_OK;
 }
 
+static int prepare_metrics(struct master *m)
+{
+	const struct service *s = &m->now.service;
+	char error[512];
+	int err;
+
+	if (!s->metrics)
+		return EXIT_OK;
+	if (metrics_possible(error, sizeof(error)))
+		return fail(EXIT_CONFIG, "%s", error);
+	if (s->check_config)
+		return EXIT_OK;
+	err = listening_open(&m->metrics.listening, s->metrics, 1, error, sizeof(error));
+	if (err)
+		return fail(listening_status(err), "metrics: %s", error);
+	m->metrics.plan = plan_role(m, ROLE_METRICS);
+	return EXIT_OK;
+}
+
 static unsigned count_cpus(void)
 {
 	cpu_set_t set;
@@ -374,14 +404,19 @@ static void tell(const struct master *m)
 
 static int run(struct master *m)
 {
+	const struct service *s = &m->now.service;
 	int err = loop_open(&m->loop);
 
 	if (!err)
 		err = watch_signals(m);
+	if (!err && s->metrics)
+		err = ledger_open(&m->ledger);
 	if (!err)
 		err = plan_data(m);
 	if (!err)
 		err = teams_renew(&m->teams, m->workers);
+	if (!err && s->metrics)
+		err = metrics_start(&m->metrics);
 	if (!err) {
 		tell(m);
 		err = loop_run(&m->loop);
@@ -395,7 +430,9 @@ static int prepare(struct master *m)
 	int status = find_user(m);
 
 	m->workers = s->workers ? s->workers : count_cpus();
-	m->teams.loop = &m->loop;
+	m->teams.loop = m->metrics.loop = &m->loop;
+	m->teams.ledger = m->metrics.ledger = &m->ledger;
+	m->ledger.fd = -1;
 	m->teams.be = be;
 	m->teams.gone = gone;
 	m->teams.arg = m;
@@ -403,6 +440,8 @@ static int prepare(struct master *m)
 	raise_limits();
 	if (!status && !s->check_config)
 		status = open_ports(m);
+	if (!status)
+		status = prepare_metrics(m);
 	if (!status)
 		status = check_kernel(s);
 	if (!status && s->check_config) {
@@ -417,6 +456,9 @@ static void clean_up(struct master *m)
 	for (size_t i = 0; i < m->n_listening; i++)
 		listening_close(&m->listening[i]);
 	free(m->listening);
+	if (m->now.service.metrics)
+		metrics_stop(&m->metrics);
+	ledger_close(&m->ledger);
 	self_signed_free(&m->self);
 	unload(&m->now);
 }

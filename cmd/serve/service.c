@@ -95,6 +95,7 @@ const struct setting service_settings[] = {
 	  DAYS(30) },
 	{ "grace", "SECONDS", "for connections after SIGTERM (30)", set_seconds, AT(grace_ms), 0,
 	  DAYS(1) },
+	{ "metrics", "ADDR", "GET /metrics answers there, for Prometheus", set_text, AT(metrics) },
 	{ "user", "NAME", "of the workers", set_text, AT(user) },
 	{ "group", "NAME", "of the workers; default: the user's", set_text, AT(group) },
 	{ "self-check", NULL, "each process tries what it must not be able to do", set_switch,

@@ -14,6 +14,7 @@ struct service {
 	struct texts listen, forward;
 	struct texts cert, key; /* pairs */
 	char *cert_dir, *client_ca, *crl, *alpn, *ciphers, *groups, *user, *group, *config;
+	char *metrics;
 	bool self_signed, require_kernel, check_config, self_check;
 	enum tlsfd_client_auth client_auth;
 	enum tlsfd_version min_version, max_version;

@@ -25,8 +25,10 @@ static bool is_wanted(const struct teams *ts, const struct team *team, enum role
 
 static void start(struct teams *ts, struct team *team, enum role role)
 {
-	pid_t pid = fork();
+	pid_t pid;
 
+	team->page[role] = ledger_take(ts->ledger);
+	pid = fork();
 	if (pid == 0) {
 		ts->be(ts->arg, team, role);
 		_exit(1);
@@ -35,6 +37,7 @@ static void start(struct teams *ts, struct team *team, enum role role)
 		team->pid[role] = pid;
 		return;
 	}
+	ledger_settle(ts->ledger, team->page[role]);
 	log_error("worker", "fork: %s", strerror(errno));
 	loop_at(ts->loop, &ts->restart, ts->loop->now_ms + RESTART_MS);
 }
@@ -164,9 +167,12 @@ void teams_bury(struct teams *ts, pid_t pid, int status)
 	if (!team)
 		return;
 	team->pid[role] = 0;
+	ledger_settle(ts->ledger, team->page[role]);
 	wanted = is_wanted(ts, team, role);
 	if (wanted || (status && !ts->stopping))
 		log_death(role, pid, status, wanted);
+	if (wanted)
+		count_replaced(role);
 	if (wanted)
 		restart_soon(ts);
 	else if (role == ROLE_HANDSHAKE) /* nobody sends any more */

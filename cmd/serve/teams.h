@@ -9,19 +9,22 @@
 
 #include <sys/types.h>
 
-#include "roles/channel.h"
+#include "counts.h"
 #include "loop.h"
+#include "roles/channel.h"
 
 struct team {
 	pid_t pid[ROLES];    /* 0: none; it may be started at the timer */
 	int channel[ROLES];  /* stays while one of them lives */
 	unsigned generation; /* of the settings of its handshake process */
 	unsigned index;
+	unsigned page[ROLES]; /* of the ledger */
 	struct team *next;
 };
 
 struct teams {
 	struct loop *loop;
+	struct ledger *ledger;
 	unsigned generation;
 	bool stopping;
 	struct timer restart;
@@ -32,7 +35,7 @@ struct teams {
 	void *arg;
 };
 
-/* loop, be, gone and arg are set. */
+/* loop, ledger, be, gone and arg are set. */
 void teams_open(struct teams *teams);
 /* Starts a generation, and makes those before drain. 0 or a negative errno. */
 int teams_renew(struct teams *teams, unsigned count);

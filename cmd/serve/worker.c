@@ -9,10 +9,11 @@
 #include <unistd.h>
 
 #include "cmd.h"
-#include "roles/courier.h"
+#include "counts.h"
 #include "handshaker.h"
 #include "logfmt.h"
 #include "mover.h"
+#include "roles/courier.h"
 
 enum { WAITING_MAX = 64 }; /* for the data process, before no more are accepted */
 
@@ -87,7 +88,7 @@ static void on_kept(void *arg, struct tlsfd *c, const struct peer *peer, int err
 				   .now_ms = w->run.loop.now_ms };
 	int fd = tlsfd_fd(c);
 
-	peer_log(peer, c, &account);
+	count_end(peer, c, &account);
 	tlsfd_free(c);
 	close(fd);
 }

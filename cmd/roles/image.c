@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+#include "image.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+void image_exec(const char *verb, unsigned page, const int fds[IMAGE_FDS])
+{
+	static char name[] = "tlsfd";
+	char own_verb[32], number[16];
+	char *const argv[] = { name, own_verb, number, NULL };
+	int high[IMAGE_FDS];
+
+	snprintf(own_verb, sizeof(own_verb), "%s", verb);
+	snprintf(number, sizeof(number), "%u", page);
+	for (int i = 0; i < IMAGE_FDS; i++) { /* out of the way first */
+		high[i] = fds[i] < 0 ? -1 :
+				       fcntl(fds[i], F_DUPFD_CLOEXEC, IMAGE_FIRST_FD + IMAGE_FDS);
+		if (fds[i] >= 0 && high[i] < 0)
+			return;
+	}
+	for (int i = 0; i < IMAGE_FDS; i++)
+		if (high[i] >= 0 && dup2(high[i], IMAGE_FIRST_FD + i) < 0)
+			return;
+	execve("/proc/self/exe", argv, environ);
+}
+
+int image_own(void)
+{
+	for (int i = 0; i < IMAGE_FDS; i++)
+		if (fcntl(IMAGE_FIRST_FD + i, F_SETFD, FD_CLOEXEC) < 0 && errno != EBADF)
+			return -errno;
+	return 0;
+}

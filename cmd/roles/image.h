@@ -1,0 +1,20 @@
+/*
+ * Another image of this program, without anything of the memory that the master has, where
+ * there are private keys.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef TLSFD_IMAGE_H
+#define TLSFD_IMAGE_H
+
+enum { IMAGE_FIRST_FD = 3, IMAGE_FDS = 3 };
+
+/* Becomes `tlsfd VERB PAGE`, in a child of the master; PAGE is its of serve/counts.h. It has
+ * these descriptors, from IMAGE_FIRST_FD on; a negative one is left out. Returns only if it
+ * can't, with errno. */
+void image_exec(const char *verb, unsigned page, const int fds[IMAGE_FDS]);
+
+/* In the new image: closed on the next exec. 0 or a negative errno. */
+int image_own(void);
+
+#endif
