@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 #include <tlsfd.h>
+#include <unistd.h>
 
 #include "cmd.h"
 #include "serve/service.h"
@@ -36,6 +38,17 @@ int finish_output(int status)
 		return status;
 	perror("tlsfd: stdout");
 	return EXIT_BROKEN;
+}
+
+void open_standard_fds(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
 }
 
 static int unknown_verb(const char *name)

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -111,18 +110,6 @@ static int reach(const struct route *route)
 }
 
 /* ---- the verb ---- */
-
-/* Or a socket of ours would be the stdin that somebody closed. */
-static void open_standard_fds(void)
-{
-	int fd;
-
-	do
-		fd = open("/dev/null", O_RDWR);
-	while (fd >= 0 && fd <= STDERR_FILENO);
-	if (fd >= 0)
-		close(fd);
-}
 
 int connect_to(int argc, char **argv)
 {

@@ -471,6 +471,7 @@ int serve(int argc, char **argv)
 	struct trouble trouble;
 	int status;
 
+	open_standard_fds();
 	prctl(PR_SET_DUMPABLE, 0); /* keys come into this memory */
 	if (service_read(&service, &settings, argc, argv) == 0) {
 		if (settings.help)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+"""Surroundings and peers that mean ill, or are just odd.
+
+TLSFD_BIN  the command (default: build/tlsfd)
+"""
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import time
+
+import pytest
+
+from serving import BIN, LIMIT, answer, saying, unused_port
+from test_serve import backend, ca, one, serve  # noqa: F401, the fixtures
+
+
+def wait_for(condition):
+    limit = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+# ---- the surroundings ----
+
+def standard_fds(pid):
+    return [os.readlink("/proc/%d/fd/%d" % (pid, fd)) for fd in range(3)]
+
+
+def children(pid):
+    found = subprocess.run(["pgrep", "-P", str(pid)], stdout=subprocess.PIPE, check=False, text=True).stdout
+    return [int(word) for word in found.split()]
+
+
+def fetch(port):
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as raw:
+            with context.wrap_socket(raw) as connection:
+                return answer(connection)
+    except ConnectionRefusedError:
+        return None
+
+
+def test_standard_files_are_closed(one, backend):
+    """The log must not go to a socket that has the number of stderr."""
+    port = unused_port()
+    command = [BIN, "serve", "--listen", "127.0.0.1:%d" % port, "--forward", backend(saying(b"hello")).target,
+               "--workers", "3", *one]
+    with subprocess.Popen(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command]) as server:
+        try:
+            wait_for(lambda: server.poll() is not None or fetch(port) == b"hello")
+            assert server.poll() is None
+            for pid in [server.pid, *children(server.pid)]:
+                assert standard_fds(pid) == ["/dev/null"] * 3
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.send_signal(signal.SIGTERM)
