@@ -19,7 +19,7 @@ static ssize_t host_size(const char *text)
 	if (end && text[0] == '[')
 		end++;
 	/* a second colon: an IPv6 address without brackets, whose port nobody can tell */
-	if (!end || end[0] != ':' || strchr(end + 1, ':') || end - text == 2)
+	if (!end || end[0] != ':' || strchr(end + 1, ':') || !strncmp(text, "[]", 2))
 		return -EINVAL;
 	return end - text;
 }

@@ -59,3 +59,12 @@ def test_standard_files_are_closed(one, backend):
         finally:
             server.send_signal(signal.SIGTERM)
             server.send_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("host", ["d", "db"])
+def test_short_names(host):
+    """That there is none such is found out by asking."""
+    done = subprocess.run([BIN, "connect", "--timeout", "10", host + ":1"], stdin=subprocess.DEVNULL, check=False,
+                          stderr=subprocess.PIPE, text=True, timeout=LIMIT)
+    assert "HOST:PORT" not in done.stderr
+    assert done.returncode in (8, 9)
