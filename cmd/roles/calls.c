@@ -19,8 +19,6 @@ static const char *const both[] = {
 	"close",
 	"splice",
 	"pipe2",
-	"fcntl",
-	"fcntl64",
 	"recvfrom",
 	"recvmsg",
 	"sendto",
@@ -133,6 +131,21 @@ static int allow_some(scmp_filter_ctx filter)
 	return err;
 }
 
+/* Not those that name whom a file's events signal: F_SETSIG can make that SIGKILL. */
+static int allow_fcntl(scmp_filter_ctx filter)
+{
+	static const int commands[] = { F_GETFL, F_SETFL, F_GETFD, F_SETFD,
+					F_DUPFD_CLOEXEC, F_GETPIPE_SZ, F_SETPIPE_SZ };
+	int err = 0;
+
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]) && !err; i++) {
+		err = allow_equal(filter, "fcntl", 1, (scmp_datum_t)commands[i]);
+		if (!err)
+			err = allow_equal(filter, "fcntl64", 1, (scmp_datum_t)commands[i]);
+	}
+	return err;
+}
+
 static int allow_connecting(scmp_filter_ctx filter)
 {
 	static const int families[] = { AF_INET, AF_INET6, AF_UNIX };
@@ -159,6 +172,8 @@ int calls_limit(enum role role, bool connects)
 
 	if (!err)
 		err = allow_some(filter);
+	if (!err)
+		err = allow_fcntl(filter);
 	if (!err && role != ROLE_DATA)
 		err = allow_all(filter, accepting);
 	if (!err && connects)

@@ -107,6 +107,12 @@ static int send_signal(void)
 	return kill(1, 0);
 }
 
+/* As good as kill: F_SETSIG says which signal it gets when something is written here. */
+static int set_owner(void)
+{
+	return fcntl(STDERR_FILENO, F_SETOWN, getppid()) < 0 ? -1 : fcntl(STDERR_FILENO, F_SETOWN, 0);
+}
+
 static int make_code(void)
 {
 	void *code = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -137,6 +143,7 @@ static const struct trial {
 	{ "ptrace", trace },
 	{ "process-vm-readv", read_memory },
 	{ "kill", send_signal },
+	{ "fcntl-setown", set_owner },
 	{ "mmap-exec", make_code },
 	{ "setuid", become_root },
 };
