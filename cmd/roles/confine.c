@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -42,6 +43,23 @@ int confine_user(const struct confinement *c, char missing[MISSING])
 	if (*c->user && (setgid(c->gid) < 0 || setuid(c->uid) < 0))
 		return -errno;
 	return 0;
+}
+
+/* ---- capabilities ---- */
+
+/* Root could change the firewall by setsockopt(2). What stays is for the path of a service that
+ * is another user's. */
+static int drop_capabilities(const struct confinement *c)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct has[_LINUX_CAPABILITY_U32S_3] = { 0 };
+	struct __user_cap_data_struct keeps[_LINUX_CAPABILITY_U32S_3] = { 0 };
+
+	if (syscall(SYS_capget, &header, has) < 0)
+		return -errno;
+	if (c->paths)
+		keeps[0].effective = keeps[0].permitted = has[0].effective & 1U << CAP_DAC_OVERRIDE;
+	return syscall(SYS_capset, &header, keeps) < 0 ? -errno : 0;
 }
 
 /* ---- Landlock: linux/landlock.h, which can be older than the kernel ---- */
@@ -113,6 +131,7 @@ int confine(const struct confinement *c, char missing[MISSING])
 {
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
 		return -errno;
+	note(missing, "capabilities", drop_capabilities(c));
 	note(missing, "landlock", landlock(c));
 	note(missing, "seccomp", calls_limit(c->role, c->connects));
 	return 0;

@@ -1,5 +1,6 @@
 /*
- * What a process that meets peers gives up: its user, the file system, system calls.
+ * What a process that meets peers gives up: its user, capabilities, the file system, system
+ * calls.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -25,7 +26,8 @@ enum { MISSING = 256 };
 /* An empty root, if we are root; the user. What can't be had is left out, and added to
  * missing, a sentence. 0, or a negative errno. */
 int confine_user(const struct confinement *c, char missing[MISSING]);
-/* The rest: no new privileges, no core file, no file system, few system calls. The same. */
+/* The rest: no privileges, old or new, no core file, no file system, few system calls. The
+ * same. */
 int confine(const struct confinement *c, char missing[MISSING]);
 
 #endif

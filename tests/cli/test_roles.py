@@ -170,6 +170,25 @@ def status_of(pid):
         return dict(line.rstrip("\n").split(":\t", 1) for line in status if ":\t" in line)
 
 
+def capabilities(pid):
+    """The values of CapInh, CapPrm, CapEff, CapAmb."""
+    return {int(value, 16) for name, value in status_of(pid).items() if name.startswith("Cap") and name != "CapBnd"}
+
+
+@needs_root
+def test_a_path_needs_one_capability(serve, one, backend, tmp_path):
+    """A service's socket can be another user's."""
+    path = str(tmp_path / "socket")
+    target = backend(saying(b"hello"), path=path).target
+    os.chown(path, 65534, 65534)
+    os.chmod(path, 0o600)
+    server = serve("--workers", "1", "--forward", target, *one)
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
+    for pid in server.workers():
+        assert capabilities(pid) == {0, 1 << 1}
+
+
 def test_confinement_seen_from_outside(serve, one, backend):
     server = serve("--workers", "1", "--forward", backend(saying(b"hello")).target, *one)
     with server.connect() as connection:
@@ -177,6 +196,7 @@ def test_confinement_seen_from_outside(serve, one, backend):
     for pid in server.workers():
         wait_for(lambda pid=pid: status_of(pid)["Seccomp"] == "2")
         assert status_of(pid)["NoNewPrivs"] == "1"
+        assert capabilities(pid) == {0}
         if os.geteuid() == 0:
             root = "/proc/%d/root" % pid
             assert os.listdir(root) == [] and os.readlink(root).endswith("(deleted)")
