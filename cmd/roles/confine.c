@@ -34,7 +34,7 @@ int confine_user(const struct confinement *c, char missing[MISSING])
 {
 	int err = 0;
 
-	if (*c->user && initgroups(c->user, c->gid) < 0)
+	if (*c->user && geteuid() == 0 && initgroups(c->user, c->gid) < 0)
 		return -errno;
 	if (geteuid() == 0 && !c->paths)
 		err = empty_root();

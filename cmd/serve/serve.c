@@ -298,10 +298,10 @@ static int find_user(struct master *m)
 	if (s->group && (!group || !user))
 		return fail(EXIT_CONFIG, "group %s: %s", s->group,
 			    group ? "--user is needed, too" : "there is none");
-	if (user && geteuid() != 0 && user->pw_uid != geteuid())
-		return fail(EXIT_CONFIG, "user %s: only root can become somebody else", s->user);
 	m->uid = user ? user->pw_uid : geteuid();
-	m->gid = group ? group->gr_gid : user ? user->pw_gid : getegid();
+	m->gid = group ? group->gr_gid : user && !geteuid() ? user->pw_gid : getegid();
+	if (geteuid() != 0 && (m->uid != geteuid() || m->gid != getegid()))
+		return fail(EXIT_CONFIG, "user %s: only root can become somebody else", s->user);
 	return EXIT_OK;
 }
 

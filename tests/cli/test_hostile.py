@@ -61,6 +61,21 @@ def test_standard_files_are_closed(one, backend):
             server.send_signal(signal.SIGTERM)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize("options, status", [([], None), (["--group", "daemon"], 4)])
+def test_user_who_is_that_user(backend, options, status):
+    """Has nothing to become, and can't."""
+    port = unused_port()
+    command = [BIN, "serve", "--listen", "127.0.0.1:%d" % port, "--forward", backend(saying(b"hello")).target,
+               "--workers", "1", "--self-signed", "--user", "nobody", *options]
+    with subprocess.Popen(command, user=65534, group=65534, extra_groups=[], stderr=subprocess.DEVNULL) as server:
+        try:
+            wait_for(lambda: server.poll() is not None or fetch(port) == b"hello")
+            assert server.poll() == status
+        finally:
+            server.send_signal(signal.SIGTERM)
+
+
 @pytest.mark.parametrize("host", ["d", "db"])
 def test_short_names(host):
     """That there is none such is found out by asking."""
