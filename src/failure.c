@@ -38,6 +38,8 @@ static int fail_tcp(struct tlsfd *c, enum way way, int err)
 	case -EPIPE:
 		/* reading would have said so */
 		return failf(c, way, -ECONNRESET, "the peer reset the connection");
+	case -EPROTO: /* of wire.c */
+		return failf(c, way, err, "the peer's handshake has no end");
 	default:
 		return failf(c, way, err, "%s", strerrordesc_np(-err));
 	}

@@ -6,6 +6,10 @@
 
 #include "sys.h"
 
+/* Bytes of a handshake. The longest chain that OpenSSL takes has 100 KB; but HelloRequests it
+ * skips for as long as some come (RFC 5246 section 7.4.1.1), and no deadline is looked at. */
+enum { READ_MAX = 1 << 20 };
+
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static BIO_METHOD *method;
 
@@ -28,7 +32,7 @@ static int wire_read(BIO *bio, char *data, int size)
 	struct wire *w = BIO_get_data(bio);
 	struct iovec iov = { data, (size_t)size };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-	ssize_t n = sys_recvmsg(w->fd, &msg, flags(w));
+	ssize_t n = BIO_number_read(bio) < READ_MAX ? sys_recvmsg(w->fd, &msg, flags(w)) : -EPROTO;
 
 	BIO_clear_retry_flags(bio);
 	if (n == -EAGAIN)

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from serving import BIN, LIMIT, answer, saying, unused_port
+from serving import BIN, LIMIT, Backend, answer, saying, unused_port
 from test_serve import backend, ca, one, serve  # noqa: F401, the fixtures
 
 
@@ -83,3 +83,24 @@ def test_short_names(host):
                           stderr=subprocess.PIPE, text=True, timeout=LIMIT)
     assert "HOST:PORT" not in done.stderr
     assert done.returncode in (8, 9)
+
+
+# ---- servers ----
+
+def test_endless_handshake():
+    """OpenSSL skips HelloRequests and, as long as more are there, comes back to nobody who looks at the time."""
+    requests = b"\x16\x03\x03\x40\x00" + bytes(16384)
+    said = []
+
+    def flood(connection):
+        connection.recv(4096)
+        while True:
+            said.append(connection.send(requests * 64))
+
+    server = Backend(flood)
+    done = subprocess.run([BIN, "connect", "--insecure-no-verify", "--max-version", "1.2", "--timeout", "5",
+                           server.target], stdin=subprocess.DEVNULL, check=False, stderr=subprocess.PIPE, text=True,
+                          timeout=LIMIT)
+    server.close()
+    assert (done.returncode, "handshake has no end" in done.stderr) == (10, True), done.stderr
+    assert sum(said) < 64 << 20
