@@ -10,8 +10,10 @@
 
 enum { TURNS = 32 }; /* then the other direction has its turn */
 
-int output_start(struct output *out, struct splicer *splicer, int fd)
+void output_start(struct output *out, struct splicer *splicer, int fd)
 {
+	struct pipes none = { .idle = NULL };
+
 	out->splicer = splicer;
 	out->tls = splicer->tls;
 	out->fd = fd;
@@ -21,17 +23,16 @@ int output_start(struct output *out, struct splicer *splicer, int fd)
 		      out->kind != KIND_TERMINAL;
 	out->ended = false;
 	out->bytes = out->in_pipe = out->have = out->sent = 0;
-	out->pipe[0] = out->pipe[1] = -1;
-	return out->direct && pipe2(out->pipe, O_CLOEXEC) < 0 ? -errno : 0;
+	/* one with room for a record, or none */
+	out->pipe = out->direct ? pipes_take(&none, 0) : NULL;
+	out->direct = out->pipe;
 }
 
 void output_stop(struct output *out)
 {
-	if (out->pipe[0] >= 0) {
-		close(out->pipe[0]);
-		close(out->pipe[1]);
-	}
-	out->pipe[0] = out->pipe[1] = -1;
+	if (out->pipe)
+		pipes_drop(out->pipe);
+	out->pipe = NULL;
 }
 
 bool output_holds(const struct output *out)
@@ -47,7 +48,7 @@ static ssize_t fill(struct output *out)
 	ssize_t n;
 
 	if (out->direct) {
-		n = splicer_take(out->splicer, out->pipe[1]);
+		n = splicer_take(out->splicer, out->pipe->in);
 		out->in_pipe = n > 0 ? (size_t)n : 0;
 		return n;
 	}
@@ -112,7 +113,7 @@ static int splice_to_buffer(struct output *out)
 
 		if (err)
 			return err;
-		n = read(out->pipe[0], out->buf, sizeof(out->buf));
+		n = read(out->pipe->out, out->buf, sizeof(out->buf));
 		if (n <= 0)
 			return n < 0 ? -errno : -EIO;
 		out->in_pipe -= (size_t)n;
@@ -125,7 +126,7 @@ static int splice_to_buffer(struct output *out)
 static int splice_out(struct output *out)
 {
 	while (out->in_pipe) {
-		ssize_t n = splice(out->pipe[0], NULL, out->fd, NULL, out->in_pipe,
+		ssize_t n = splice(out->pipe->out, NULL, out->fd, NULL, out->in_pipe,
 				   SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
 
 		if (n < 0)

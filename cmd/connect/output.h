@@ -24,14 +24,13 @@ struct output {
 	bool direct;	/* splice by way of pipe, else by buf */
 	bool ended;	/* the peer's close_notify came */
 	uint64_t bytes; /* received */
-	int pipe[2];
+	struct pipe *pipe;
 	size_t in_pipe;
 	size_t have, sent;
 	char buf[16384];
 };
 
-/* 0 or a negative errno. */
-int output_start(struct output *out, struct splicer *splicer, int fd);
+void output_start(struct output *out, struct splicer *splicer, int fd);
 
 /* Is there something that fd did not take yet? */
 bool output_holds(const struct output *out);

@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from connecting import PLACE, Server, digest, tls
 from serving import BIN, LIMIT, Backend, answer, saying, unused_port
 from test_serve import backend, ca, one, serve  # noqa: F401, the fixtures
 
@@ -83,6 +84,47 @@ def test_short_names(host):
                           stderr=subprocess.PIPE, text=True, timeout=LIMIT)
     assert "HOST:PORT" not in done.stderr
     assert done.returncode in (8, 9)
+
+
+@pytest.fixture
+def no_large_pipes():
+    """For users, that is: each of theirs has two pages (fs/pipe.c)."""
+    path = "/proc/sys/fs/pipe-user-pages-soft"
+    with open(path, encoding="ascii") as file:
+        before = file.read()
+    with open(path, "w", encoding="ascii") as file:
+        file.write("1")
+    yield
+    with open(path, "w", encoding="ascii") as file:
+        file.write(before)
+
+
+def pipes_of(pid):
+    folder = "/proc/%d/fd" % pid
+    return {link for link in (os.readlink(os.path.join(folder, fd)) for fd in os.listdir(folder))
+            if link.startswith("pipe:")}
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or PLACE != "kernel", reason="needs root and kernel TLS")
+def test_a_pipe_without_room_for_a_record(no_large_pipes, certs):  # noqa: F811
+    """Kernels before 7.1 drop what of a record doesn't fit: it is not used."""
+    data = os.urandom(1 << 20)
+
+    def talk(peer):
+        peer.sendall(data[:-1])
+        peer.recv(1)
+        peer.sendall(data[-1:])
+        peer.unwrap()
+
+    server = Server(tls(certs, talk))
+    with subprocess.Popen([BIN, "connect", "--insecure-no-verify", "localhost:%d" % server.port], user=65534, group=65534,
+                          extra_groups=[], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+        got = client.stdout.read(len(data) - 1)
+        assert len(pipes_of(client.pid)) == 2
+        client.stdin.write(b"x")
+        client.stdin.close()
+        assert digest(got + client.stdout.read()) == digest(data)
+    server.finish()
 
 
 # ---- servers ----
