@@ -219,7 +219,7 @@ static void warn_of_what_stays(const struct service *old, const struct service *
 
 static void reload(struct master *m)
 {
-	struct generation next = { 0 };
+	struct generation next = { 0 }, before = m->now;
 	struct trouble trouble;
 	struct logline line;
 	int err;
@@ -229,16 +229,19 @@ static void reload(struct master *m)
 		log_error("reload", "%s; the old settings stay", trouble.error);
 		return;
 	}
-	warn_of_what_stays(&m->now.service, &next.service);
-	unload(&m->now);
+	warn_of_what_stays(&before.service, &next.service);
 	m->now = next;
 	err = plan_data(m);
 	if (!err)
 		err = teams_renew(&m->teams, m->workers);
 	if (err) {
-		log_error("reload", "%s", strerror(-err));
+		count_reload(false);
+		log_error("reload", "%s; the old settings stay", strerror(-err));
+		unload(&m->now);
+		m->now = before;
 		return;
 	}
+	unload(&before);
 	count_reload(true);
 	log_begin(&line, "reload");
 	log_number(&line, "generation", m->teams.generation);

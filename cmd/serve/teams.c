@@ -93,6 +93,15 @@ static void tell(const struct team *team, enum role role, int sig)
 		kill(team->pid[role], sig);
 }
 
+/* The generation that has just begun ends, and those before go on. */
+static void disown(struct teams *ts)
+{
+	for (struct team *team = ts->first; team; team = team->next)
+		if (team->generation == ts->generation)
+			team->generation = 0;
+	ts->generation--;
+}
+
 int teams_renew(struct teams *ts, unsigned count)
 {
 	int err = 0;
@@ -100,6 +109,8 @@ int teams_renew(struct teams *ts, unsigned count)
 	ts->generation++;
 	for (unsigned i = 0; i < count && !err; i++)
 		err = add(ts, i);
+	if (err)
+		disown(ts);
 	for (const struct team *team = ts->first; team; team = team->next)
 		if (team->generation < ts->generation)
 			tell(team, ROLE_HANDSHAKE, SIGHUP);

@@ -37,7 +37,8 @@ struct teams {
 
 /* loop, ledger, be, gone and arg are set. */
 void teams_open(struct teams *teams);
-/* Starts a generation, and makes those before drain. 0 or a negative errno. */
+/* Starts a generation, and makes those before drain. 0, or a negative errno, and all is as it
+ * was. */
 int teams_renew(struct teams *teams, unsigned count);
 /* Of waitpid(2). */
 void teams_bury(struct teams *teams, pid_t pid, int status);

@@ -4,6 +4,7 @@
 TLSFD_BIN  the command (default: build/tlsfd)
 """
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -75,6 +76,21 @@ def test_user_who_is_that_user(backend, options, status):
             assert server.poll() == status
         finally:
             server.send_signal(signal.SIGTERM)
+
+
+def test_reload_without_file_descriptors(serve, one, backend):  # noqa: F811
+    """The processes that are there go on."""
+    server = serve("--forward", backend(saying(b"hello")).target, "--workers", "4", *one)
+    pid = server.process.pid
+    old = set(server.workers())
+    most = len(os.listdir("/proc/%d/fd" % pid)) + 6  # enough to read the settings, not for a channel for each
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, most))
+    server.signal(signal.SIGHUP)
+    assert "the old settings stay" in server.line(event="reload")["error"]
+    wait_for(lambda: set(server.workers()) == old)
+    for _ in range(20):
+        with server.connect() as connection:
+            assert answer(connection) == b"hello"
 
 
 @pytest.mark.parametrize("host", ["d", "db"])
