@@ -148,8 +148,11 @@ static int add(const struct load *l, const char *cert, const char *key, bool fir
 	if (err)
 		return err;
 	leaf = read_leaf(cert);
-	if (leaf)
-		warn_if_expired(leaf, cert);
+	if (!leaf) { /* or it is being replaced, and was there a moment ago */
+		snprintf(l->error, l->size, "%s: no certificate can be read from it", cert);
+		return -EINVAL;
+	}
+	warn_if_expired(leaf, cert);
 	err = add_for_names(l, leaf, cert, key);
 	X509_free(leaf);
 	return err;
