@@ -216,9 +216,9 @@ static int begin(struct attempt *a, const struct backend *backend)
 	else
 		err = loop_add(a->loop, &a->source, EPOLLOUT);
 	if (!err)
-		return loop_at(a->loop, &a->limit, a->loop->now_ms + CONNECT_MS);
-	close(a->source.fd);
-	a->source.fd = -1;
+		err = loop_at(a->loop, &a->limit, a->loop->now_ms + CONNECT_MS);
+	if (err)
+		close(forget_socket(a));
 	return err;
 }
 
