@@ -135,11 +135,10 @@ static int check_second_hello(const struct tlsfd *c, const char *name, int *aler
 
 static int go_by_name(SSL *ssl, const struct tlsfd_config *for_name, int *alert)
 {
-	if (!offer_keep(ssl)) {
+	if (!offer_keep(ssl) || !SSL_set_SSL_CTX(ssl, for_name->ctx)) {
 		*alert = SSL_AD_INTERNAL_ERROR;
 		return SSL_CLIENT_HELLO_ERROR;
 	}
-	SSL_set_SSL_CTX(ssl, for_name->ctx);
 	SSL_set_verify(ssl, config_server_verify(for_name), NULL);
 	return SSL_CLIENT_HELLO_SUCCESS;
 }
