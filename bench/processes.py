@@ -55,5 +55,13 @@ def pss(pids):
     return total
 
 
-def kernel_threads():
-    return [pid for pid, parent in parents().items() if parent == KTHREADD]
+def kernel_threads_ns():
+    """CPU time of each; they come and go."""
+    found = {}
+    for pid, parent in parents().items():
+        if parent == KTHREADD:
+            try:
+                found[pid] = cpu_ns([pid])
+            except OSError:
+                pass
+    return found

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,14 +139,23 @@ static int take(struct half *h, enum half_way way, struct sides *s, struct carri
 	return err;
 }
 
-static ssize_t give_pipe(const struct half *h, enum half_way way, struct sides *s)
+/* Behind a full record more is likely. TCP waits for it, or would make a segment of each;
+ * where none comes half_push is next. */
+static ssize_t give_plain(struct half *h, const struct sides *s)
 {
-	ssize_t n;
+	bool more = s->out_tcp && h->held == FULL_RECORD;
+	ssize_t n = splice(h->pipe->out, NULL, s->out, NULL, h->held,
+			   SPLICE_F_NONBLOCK | SPLICE_F_MOVE | (more ? SPLICE_F_MORE : 0));
 
-	if (way == HALF_OUT)
-		return splicer_give(&s->splicer, h->pipe->out, h->held);
-	n = splice(h->pipe->out, NULL, s->out, NULL, h->held, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
-	return n < 0 ? -errno : n;
+	if (n < 0)
+		return -errno;
+	h->waits = more;
+	return n;
+}
+
+static ssize_t give_pipe(struct half *h, enum half_way way, struct sides *s)
+{
+	return way == HALF_IN ? give_plain(h, s) : splicer_give(&s->splicer, h->pipe->out, h->held);
 }
 
 /* ---- both ---- */
@@ -185,6 +196,13 @@ int half_step(struct half *h, enum half_way way, struct sides *s, struct carrier
 	if (s->kernel[way] && (way == HALF_IN ? s->out_socket : s->in_socket))
 		return take(h, way, s, c);
 	return take_copy(h, way, s, c);
+}
+
+void half_push(struct half *h, const struct sides *s)
+{
+	if (h->waits)
+		setsockopt(s->out, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
+	h->waits = false;
 }
 
 void half_drop(struct half *h)

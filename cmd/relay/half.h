@@ -23,6 +23,7 @@ struct sides {
 	struct splicer splicer;
 	int in, out; /* plain: what is read, what is written */
 	bool in_socket, out_socket;
+	bool out_tcp;
 	bool kernel[HALVES];
 };
 
@@ -33,6 +34,7 @@ struct half {
 	uint64_t bytes; /* that were taken */
 	bool eof;	/* nothing more comes */
 	bool done;	/* and the other side knows it, or won't */
+	bool waits;	/* TCP of the plain side may hold back what it was given */
 	/* false: until the next event there is nothing to take, or no room to give */
 	bool can_take, can_give;
 };
@@ -56,6 +58,9 @@ static inline bool half_gives(const struct half *half)
 {
 	return half->held || half->eof;
 }
+
+/* There is no next step now: what TCP of the plain side holds back goes out. */
+void half_push(struct half *half, const struct sides *sides);
 
 /* Lets go of what it holds. */
 void half_drop(struct half *half);

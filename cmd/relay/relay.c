@@ -223,7 +223,7 @@ static bool fail(struct relay *r, enum half_way way, bool giving, int err)
 
 enum pumped { WAITS, HAS_MORE, IS_OVER };
 
-static enum pumped pump(struct relay *r, enum half_way way)
+static enum pumped step_on(struct relay *r, enum half_way way)
 {
 	struct half *h = &r->half[way];
 
@@ -244,6 +244,14 @@ static enum pumped pump(struct relay *r, enum half_way way)
 			return IS_OVER;
 	}
 	return HAS_MORE;
+}
+
+static enum pumped pump(struct relay *r, enum half_way way)
+{
+	enum pumped so_far = step_on(r, way);
+
+	half_push(&r->half[way], &r->sides);
+	return so_far;
 }
 
 static void go_on(struct relay *r)
@@ -325,14 +333,15 @@ static bool is_socket(int fd)
 	return fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
-static void set_up_socket(int fd)
+/* True: TCP. */
+static bool set_up_socket(int fd)
 {
 	int flags = fcntl(fd, F_GETFL);
 
 	if (!(flags & O_NONBLOCK))
 		fcntl(fd, F_SETFL, flags | O_NONBLOCK);
-	/* what is here is all there is for now; of no use on a Unix socket */
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
+	/* what is here is all there is for now; a Unix socket has no such option */
+	return setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int)) == 0;
 }
 
 static void set_up(struct relay *r, struct tlsfd *tls, int plain_in, int plain_out)
@@ -351,10 +360,10 @@ static void set_up(struct relay *r, struct tlsfd *tls, int plain_in, int plain_o
 	if (r->set->splices_per_look)
 		s->splicer.most = r->set->splices_per_look;
 	set_up_socket(s->splicer.fd);
-	if (s->in_socket)
+	if (s->in_socket && s->in != s->out)
 		set_up_socket(s->in);
-	if (s->out_socket && s->out != s->in)
-		set_up_socket(s->out);
+	if (s->out_socket)
+		s->out_tcp = set_up_socket(s->out);
 	r->tls_source = (struct source){ s->splicer.fd, tls_ready };
 	r->in_source = (struct source){ s->in, in_ready };
 	r->out_source = (struct source){ s->out == s->in ? -1 : s->out, out_ready };

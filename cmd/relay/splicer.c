@@ -3,7 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/socket.h>
 
 /* A splice makes 5 records at most, so many of them half of what the least limit of a key
  * allows (tlsfd_rekey(3)). */
@@ -66,7 +69,17 @@ static int before(struct splicer *s)
 	return err < 0 ? err : 0;
 }
 
-/* Never more than is there, or the kernel would wait for the rest of a record (MSG_MORE). */
+static void cork(const struct splicer *s, int on)
+{
+	setsockopt(s->fd, IPPROTO_TCP, TCP_CORK, &on, sizeof(on));
+}
+
+/*
+ * TCP would make a segment of each record, so it gets all of them before it sends. Not by
+ * SPLICE_F_MORE, with which a record could stay open: an alert must not meet one before
+ * Linux 6.18 (net/tls/tls_sw.c: tls_process_cmsg), nor many small fragments before 7.2
+ * (tls_sw_sendmsg_splice). For the same reason never more than is there.
+ */
 ssize_t splicer_give(struct splicer *s, int pipe, size_t n)
 {
 	int err = before(s);
@@ -74,9 +87,15 @@ ssize_t splicer_give(struct splicer *s, int pipe, size_t n)
 
 	if (err)
 		return err;
+	if (n > FULL_RECORD)
+		cork(s, 1);
 	sent = splice(pipe, NULL, s->fd, NULL, n < PIPE_ROOM ? n : PIPE_ROOM,
 		      SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
-	return sent < 0 ? -errno : sent;
+	if (sent < 0)
+		sent = -errno;
+	if (n > FULL_RECORD)
+		cork(s, 0);
+	return sent;
 }
 
 int splicer_reason(const struct splicer *s, int err)

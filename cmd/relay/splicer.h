@@ -14,6 +14,8 @@
 
 #include "pipes.h"
 
+enum { FULL_RECORD = 16384 }; /* RFC 8446 section 5.1 */
+
 struct splicer {
 	struct tlsfd *tls;
 	int fd;
