@@ -11,13 +11,14 @@ import re
 import subprocess
 
 SERVERS = {}
+TUNNELS = {}  # plain connections in, TLS out
 
 
-def server(name, version=None):
+def server(name, version=None, among=SERVERS):
     """Registers a function (folder, paths, port, backend port) that returns a command."""
 
     def add(start):
-        SERVERS[name] = (start, version)
+        among[name] = (start, version)
         return start
 
     return add
@@ -123,9 +124,36 @@ TIMEOUTbusy = 3600
     return ["stunnel", config]
 
 
+@server("tlsfd connect --listen", ["tlsfd", "--version"], TUNNELS)
+def tlsfd_tunnel(_folder, paths, port, tls_port):
+    return [paths.built("tlsfd"), "connect", "--listen", f"127.0.0.1:{port}", "--ca", paths.cert,
+            "--name", "localhost", "--timeout", "3600", f"127.0.0.1:{tls_port}"]
+
+
+@server("stunnel, client", ["stunnel", "-version"], TUNNELS)
+def stunnel_tunnel(folder, paths, port, tls_port):
+    config = write(folder, "stunnel.conf", f"""
+foreground = yes
+pid =
+[tls]
+client = yes
+accept = 127.0.0.1:{port}
+connect = 127.0.0.1:{tls_port}
+CAfile = {paths.cert}
+verifyChain = yes
+checkHost = localhost
+TIMEOUTbusy = 3600
+""")
+    return ["stunnel", config]
+
+
+def command_of(name):
+    return (SERVERS.get(name) or TUNNELS[name])[0]
+
+
 def version_of(name, paths):
     """As the program itself says it; "" for one that has none."""
-    command = SERVERS[name][1]
+    command = (SERVERS.get(name) or TUNNELS[name])[1]
     if not command:
         return ""
     if command[0] == "tlsfd":

@@ -34,16 +34,23 @@ static bool derive(struct plan *p)
 	return true;
 }
 
+/* Changes nothing yet, and where it is refused the keys are not needed. */
+static bool attach_layer(struct plan *p)
+{
+	struct refusal no;
+
+	if (attach_ulp(p->fd, &no))
+		return true;
+	p->no[RX] = p->no[TX] = no;
+	return false;
+}
+
 /* RX first: if it is refused nothing has changed. A direction once set can't be
  * taken back. */
 static bool attach(struct plan *p)
 {
 	struct refusal no;
 
-	if (!attach_ulp(p->fd, &no)) {
-		p->no[RX] = p->no[TX] = no;
-		return false;
-	}
 	for (enum way way = RX; way < WAYS; way++) {
 		if (!wanted(p, way))
 			continue;
@@ -105,7 +112,7 @@ static bool move(struct plan *p)
 		return true;
 	if (!validate(p) || !ensure_watch(p))
 		return false;
-	moved = derive(p) && attach(p);
+	moved = attach_layer(p) && derive(p) && attach(p);
 	if (p->tickets)
 		tickets_keep(p->tickets, p);
 	OPENSSL_cleanse(p->info, sizeof(p->info));
