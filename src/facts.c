@@ -10,6 +10,7 @@
 #include "chain.h"
 #include "connection.h"
 #include "fields.h"
+#include "openssl_side.h"
 
 enum { EXPORTER_SIZE = 32 }; /* RFC 9266 section 2 */
 
@@ -28,13 +29,32 @@ struct facts {
 /* ---- taking ---- */
 
 /* RFC 9266 section 3: in TLS 1.2 only with extended master secret (RFC 7627). */
-static void take_exporter(struct facts *f, SSL *ssl)
+static bool export(SSL *ssl, uint8_t exporter[EXPORTER_SIZE])
 {
 	static const char label[] = "EXPORTER-Channel-Binding";
 
-	f->has_exporter = (f->version == TLSFD_TLS_1_3 || SSL_get_extms_support(ssl) == 1) &&
-			  SSL_export_keying_material(ssl, f->exporter, sizeof(f->exporter), label,
-						     strlen(label), NULL, 0, 0) == 1;
+	return (SSL_version(ssl) == TLS1_3_VERSION || SSL_get_extms_support(ssl) == 1) &&
+	       SSL_export_keying_material(ssl, exporter, EXPORTER_SIZE, label, strlen(label), NULL,
+					  0, 0) == 1;
+}
+
+void facts_export(struct facts *f, SSL *ssl)
+{
+	if (f)
+		f->has_exporter = export(ssl, f->exporter);
+}
+
+/* Of a connection that still has OpenSSL. */
+static bool export_now(const struct tlsfd *c, uint8_t exporter[EXPORTER_SIZE])
+{
+	bool done;
+
+	if (!c->user)
+		return false;
+	pthread_mutex_lock(&c->user->lock);
+	done = export(c->ssl, exporter);
+	pthread_mutex_unlock(&c->user->lock);
+	return done;
 }
 
 static bool is_only_one(SSL *ssl, X509 *own)
@@ -89,7 +109,6 @@ int facts_take(struct facts **facts, SSL *ssl, const char *server_name, STACK_OF
 	f->version = (uint16_t)SSL_version(ssl);
 	f->cipher = SSL_CIPHER_standard_name(SSL_get_current_cipher(ssl));
 	f->resumed = SSL_session_reused(ssl);
-	take_exporter(f, ssl);
 	take_own(f, ssl);
 	err = chain_take(&f->chain, ssl, chain, last);
 	if (err)
@@ -199,6 +218,20 @@ static ssize_t end_point_of(const struct tlsfd *c, uint8_t *buf, size_t size)
 	return n;
 }
 
+static ssize_t exporter_of(const struct tlsfd *c, uint8_t *buf, size_t size)
+{
+	const struct facts *f = c->facts;
+	uint8_t made[EXPORTER_SIZE];
+	bool has_room = size >= sizeof(made);
+
+	if (!f->has_exporter && !export_now(c, made))
+		return -ENODATA;
+	if (has_room)
+		memcpy(buf, f->has_exporter ? f->exporter : made, sizeof(made));
+	OPENSSL_cleanse(made, sizeof(made));
+	return has_room ? (ssize_t)sizeof(made) : -ENOBUFS;
+}
+
 ssize_t tlsfd_channel_binding(const struct tlsfd *c, enum tlsfd_binding type, uint8_t *buf,
 			      size_t size)
 {
@@ -208,12 +241,7 @@ ssize_t tlsfd_channel_binding(const struct tlsfd *c, enum tlsfd_binding type, ui
 		return -ENODATA;
 	if (type == TLSFD_TLS_SERVER_END_POINT)
 		return end_point_of(c, buf, size);
-	if (type != TLSFD_TLS_EXPORTER || !f->has_exporter)
-		return -ENODATA;
-	if (size < sizeof(f->exporter))
-		return -ENOBUFS;
-	memcpy(buf, f->exporter, sizeof(f->exporter));
-	return sizeof(f->exporter);
+	return type == TLSFD_TLS_EXPORTER ? exporter_of(c, buf, size) : -ENODATA;
 }
 
 /* ---- moving to another process ---- */

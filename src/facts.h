@@ -20,6 +20,8 @@ struct tlsfd;
  */
 int facts_take(struct facts **facts, SSL *ssl, const char *server_name, STACK_OF(X509) *chain,
 	       struct chain **last);
+/* The exporter (RFC 9266) as well, before OpenSSL goes; else it is made when asked for. */
+void facts_export(struct facts *facts, SSL *ssl);
 /* As they go with a connection to another process (fields.h); reading makes c's. */
 void facts_describe(struct fields *f, struct tlsfd *c);
 void facts_free(struct facts *facts);

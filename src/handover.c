@@ -106,17 +106,18 @@ static bool ensure_watch(struct plan *p)
 /* True: every direction that was wanted is in the kernel. */
 static bool move(struct plan *p)
 {
-	bool moved;
+	bool moved = moved_before(p);
 
-	if (moved_before(p))
-		return true;
-	if (!validate(p) || !ensure_watch(p))
-		return false;
+	if (moved)
+		facts_export(p->facts, p->ssl);
+	if (moved || !validate(p) || !ensure_watch(p))
+		return moved;
 	moved = attach_layer(p) && derive(p) && attach(p);
 	if (p->tickets)
 		tickets_keep(p->tickets, p);
 	OPENSSL_cleanse(p->info, sizeof(p->info));
 	if (complete(p) || half_moved(p)) { /* no way back from here */
+		facts_export(p->facts, p->ssl);
 		if (p->rekey)
 			rekey_keep(p->rekey, p);
 		forget(p);
@@ -250,6 +251,7 @@ int tlsfd_handover_directions(SSL *ssl, unsigned directions, struct tlsfd **conn
 	if (err)
 		return err;
 	plan.rekey = o.c ? &o.c->rekey : NULL;
+	plan.facts = o.c ? o.c->facts : NULL;
 	err = handover(&plan);
 	no_memory = deliver(&plan, err == 0, &o, conn, report);
 	return no_memory ? no_memory : err;

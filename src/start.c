@@ -223,7 +223,9 @@ static int fail_both(struct tlsfd *c, int err)
  * 1.2 allows it), and a part of one can't be seen in it. */
 static int move(struct tlsfd *c)
 {
-	struct plan plan = { .ssl = c->ssl, .want = BOTH, .fd = c->fd, .rekey = &c->rekey };
+	struct plan plan = {
+		.ssl = c->ssl, .want = BOTH, .fd = c->fd, .rekey = &c->rekey, .facts = c->facts
+	};
 	int err = 0, no_memory = tickets_new(&plan.tickets, c->ssl);
 
 	if (no_memory)

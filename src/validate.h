@@ -27,6 +27,7 @@ struct plan {
 	struct refusal no[WAYS];
 	struct crypto_info info[WAYS];
 	struct rekey *rekey;          /* keeps the traffic secrets; NULL: nobody does */
+	struct facts *facts;          /* what else must be had while OpenSSL is there, or NULL */
 	struct tickets *tickets;      /* a client's that come later; NULL: not wanted */
 };
 
