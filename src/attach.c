@@ -44,12 +44,9 @@ static const struct meaning keys_errors[] = {
 };
 
 static const struct meaning any_errors[] = {
-	{ EPERM, TLSFD_WHY_FORBIDDEN },
-	{ EACCES, TLSFD_WHY_FORBIDDEN },
-	{ ENOSYS, TLSFD_WHY_FORBIDDEN },
-	{ ENOMEM, TLSFD_WHY_MEMORY },
-	{ ENOBUFS, TLSFD_WHY_MEMORY },
-	{ 0, 0 },
+	{ EPERM, TLSFD_WHY_FORBIDDEN },	 { EACCES, TLSFD_WHY_FORBIDDEN },
+	{ ENOSYS, TLSFD_WHY_FORBIDDEN }, { ENOMEM, TLSFD_WHY_MEMORY },
+	{ ENOBUFS, TLSFD_WHY_MEMORY },	 { 0, 0 },
 };
 
 static enum tlsfd_why look_up(const struct meaning *m, int err)

@@ -15,15 +15,15 @@
 enum { EXPORTER_SIZE = 32 }; /* RFC 9266 section 2 */
 
 struct facts {
-	const char *cipher;    /* OpenSSL's own string, which stays, or in names */
-	X509 *own;             /* a server's certificate, shared with the config, or NULL and ... */
-	struct chain *chain;   /* the peer's */
+	const char *cipher;  /* OpenSSL's own string, which stays, or in names */
+	X509 *own;	     /* a server's certificate, shared with the config, or NULL and ... */
+	struct chain *chain; /* the peer's */
 	uint16_t version;
 	bool resumed, has_exporter;
 	uint8_t alpn_size;
-	uint8_t end_point_size;/* ... the binding that it makes, behind cipher */
+	uint8_t end_point_size; /* ... the binding that it makes, behind cipher */
 	uint8_t exporter[EXPORTER_SIZE];
-	char names[];          /* ALPN, server name, each with its NUL, and what moved along */
+	char names[]; /* ALPN, server name, each with its NUL, and what moved along */
 };
 
 /* ---- taking ---- */
@@ -93,7 +93,7 @@ static struct facts *facts_new(SSL *ssl, const char *server_name)
 	return f;
 }
 
-int facts_take(struct facts **facts, SSL *ssl, const char *server_name, STACK_OF(X509) *chain,
+int facts_take(struct facts **facts, SSL *ssl, const char *server_name, STACK_OF(X509) * chain,
 	       struct chain **last)
 {
 	struct facts *f;
@@ -311,10 +311,9 @@ void facts_describe(struct fields *f, struct tlsfd *c)
 	fields_bytes(f, fixed.exporter, sizeof(fixed.exporter));
 	for (enum part i = 0; i < PARTS; i++)
 		fields_block(f, &part[i]);
-	if (f->pass == READ &&
-	    fields_require(f, part[ALPN].size <= UINT8_MAX &&
-				      part[END_POINT].size <= EVP_MAX_MD_SIZE &&
-				      chain_is_valid(&part[CHAIN]))) {
+	if (f->pass == READ && fields_require(f, part[ALPN].size <= UINT8_MAX &&
+							 part[END_POINT].size <= EVP_MAX_MD_SIZE &&
+							 chain_is_valid(&part[CHAIN]))) {
 		c->facts = facts_again(&fixed, part);
 		if (!c->facts)
 			fields_fail(f, -ENOMEM);

@@ -98,8 +98,9 @@ static bool ensure_watch(struct plan *p)
 	p->watch = watch_of(p->ssl);
 	if (p->watch)
 		return true;
-	p->no[RX] = p->no[TX] = (struct refusal){
-		err == -EBUSY ? TLSFD_WHY_CALLBACK_REPLACED : TLSFD_WHY_MEMORY, 0 };
+	p->no[RX] = p->no[TX] =
+		(struct refusal){ err == -EBUSY ? TLSFD_WHY_CALLBACK_REPLACED : TLSFD_WHY_MEMORY,
+				  0 };
 	return false;
 }
 

@@ -125,8 +125,8 @@ static int any_chain(int ok, X509_STORE_CTX *store)
 {
 	int error = X509_STORE_CTX_get_error(store);
 
-	return ok || (error != X509_V_ERR_HOSTNAME_MISMATCH &&
-		      error != X509_V_ERR_IP_ADDRESS_MISMATCH);
+	return ok ||
+	       (error != X509_V_ERR_HOSTNAME_MISMATCH && error != X509_V_ERR_IP_ADDRESS_MISMATCH);
 }
 
 static int check_name(SSL *ssl, const char *name)
@@ -168,8 +168,7 @@ static int set_up_client(struct tlsfd *c, const char *name)
 	if (config->no_verify_chain && config->no_verify_name)
 		SSL_set_verify(c->ssl, SSL_VERIFY_NONE, NULL);
 	else
-		SSL_set_verify(c->ssl, SSL_VERIFY_PEER,
-			       config->no_verify_chain ? any_chain : NULL);
+		SSL_set_verify(c->ssl, SSL_VERIFY_PEER, config->no_verify_chain ? any_chain : NULL);
 	return err;
 }
 

@@ -12,6 +12,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+enum { LARGE = 4096 };
+
 /* ---- plain: a socket, or a pipe, terminal or file whose flags are another's, too ---- */
 
 static bool is_ready(int fd, short events)
@@ -139,17 +141,18 @@ static int take(struct half *h, enum half_way way, struct sides *s, struct carri
 	return err;
 }
 
-/* Behind a full record more is likely. TCP waits for it, or would make a segment of each;
- * where none comes half_push is next. */
+/* Behind a large record, or the second in a row, more is likely. TCP waits for it, or would
+ * make a segment of each; where none comes half_push is next. */
 static ssize_t give_plain(struct half *h, const struct sides *s)
 {
-	bool more = s->out_tcp && h->held == FULL_RECORD;
+	bool more = s->out_tcp && (h->held >= LARGE || h->flows);
 	ssize_t n = splice(h->pipe->out, NULL, s->out, NULL, h->held,
 			   SPLICE_F_NONBLOCK | SPLICE_F_MOVE | (more ? SPLICE_F_MORE : 0));
 
 	if (n < 0)
 		return -errno;
 	h->waits = more;
+	h->flows = true;
 	return n;
 }
 
@@ -202,7 +205,7 @@ void half_push(struct half *h, const struct sides *s)
 {
 	if (h->waits)
 		setsockopt(s->out, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
-	h->waits = false;
+	h->waits = h->flows = false;
 }
 
 void half_drop(struct half *h)

@@ -34,6 +34,7 @@ struct half {
 	uint64_t bytes; /* that were taken */
 	bool eof;	/* nothing more comes */
 	bool done;	/* and the other side knows it, or won't */
+	bool flows;	/* a record was given, and no pause since */
 	bool waits;	/* TCP of the plain side may hold back what it was given */
 	/* false: until the next event there is nothing to take, or no room to give */
 	bool can_take, can_give;

@@ -10,7 +10,7 @@
 
 /* A splice makes 5 records at most, so many of them half of what the least limit of a key
  * allows (tlsfd_rekey(3)). */
-enum { SPLICES_PER_LOOK = 1 << 19 };
+enum { SPLICES_PER_LOOK = 1 << 19, FULL_RECORD = 16384 };
 
 void splicer_start(struct splicer *s, struct tlsfd *tls)
 {

@@ -14,8 +14,6 @@
 
 #include "pipes.h"
 
-enum { FULL_RECORD = 16384 }; /* RFC 8446 section 5.1 */
-
 struct splicer {
 	struct tlsfd *tls;
 	int fd;

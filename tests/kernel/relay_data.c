@@ -131,7 +131,7 @@ static void test_peer_slow(void **state)
 
 /* What TCP holds back it sends after 200 ms by itself (net/ipv4/tcp_timer.c: the probe
  * timer), the kernel's TLS never. */
-enum { SOON_MS = 120, TRIES = 3 };
+enum { SOON_MS = 120, TRIES = 3, FULL_RECORD = 16384 };
 
 static uint64_t clock_ms(void)
 {

@@ -169,7 +169,7 @@ size_t backend_stuffs(struct rig *g)
 	size_t sent = 0;
 
 	while (poll(&room, 1, 200) == 1) {
-		ssize_t n = send(g->backend, pattern_at(sent), FULL_RECORD, MSG_DONTWAIT);
+		ssize_t n = send(g->backend, pattern_at(sent), 16384, MSG_DONTWAIT);
 
 		assert_true(n > 0);
 		sent += (size_t)n;
