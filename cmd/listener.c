@@ -15,7 +15,6 @@
 
 enum {
 	BACKLOG = 4096,
-	ACCEPTS = 64, /* in a turn */
 	PAUSE_MS = 100,
 };
 
@@ -217,30 +216,24 @@ static bool is_of_connection(int err)
 	}
 }
 
-static void accept_some(struct source *source, uint32_t events)
+/* One in a turn: the kernel makes a socket before it looks whether there is another. */
+static void accept_one(struct source *source, uint32_t events)
 {
 	struct listener *l = owner_of(source, struct listener, source);
+	struct peer peer = { .began_ms = l->loop->now_ms };
+	socklen_t len = sizeof(peer.address);
+	int fd = sys_accept(source->fd, &peer.address.any, &len);
 
 	(void)events;
-	for (int i = 0; i < ACCEPTS && !l->held && !l->pausing && l->source.fd >= 0; i++) {
-		struct peer peer = { .began_ms = l->loop->now_ms };
-		socklen_t len = sizeof(peer.address);
-		int fd = sys_accept(l->source.fd, &peer.address.any, &len);
-
-		if (fd >= 0) {
-			l->accepted(l->arg, fd, &peer);
-		} else if (fd == -EAGAIN) {
-			return;
-		} else if (!is_of_connection(fd)) {
-			take_a_pause(l, fd);
-			return;
-		}
-	}
+	if (fd >= 0)
+		l->accepted(l->arg, fd, &peer);
+	else if (fd != -EAGAIN && !is_of_connection(fd))
+		take_a_pause(l, fd);
 }
 
 int listener_start(struct listener *l)
 {
-	l->source.ready = accept_some;
+	l->source.ready = accept_one;
 	l->pause.due = pause_over;
 	return loop_add(l->loop, &l->source, EPOLLIN);
 }

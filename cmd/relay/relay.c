@@ -352,10 +352,10 @@ static void set_up(struct relay *r, struct tlsfd *tls, int plain_in, int plain_o
 		.tls = tls,
 		.in = plain_in,
 		.out = plain_out,
-		.in_socket = is_socket(plain_in),
-		.out_socket = is_socket(plain_out),
 		.kernel = { tlsfd_kernel(tls, TLSFD_RX), tlsfd_kernel(tls, TLSFD_TX) },
 	};
+	s->in_socket = is_socket(plain_in);
+	s->out_socket = plain_in == plain_out ? s->in_socket : is_socket(plain_out);
 	splicer_start(&s->splicer, tls);
 	if (r->set->splices_per_look)
 		s->splicer.most = r->set->splices_per_look;

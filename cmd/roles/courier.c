@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 enum {
+	EVENTS = EPOLLIN | EPOLLET,
 	RETRY_MS = 20,
 	PATIENCE_MS = 10000, /* then a connection is given up */
 };
@@ -89,6 +90,16 @@ static bool channel_has_room(const struct courier *k)
 	return poll(&p, 1, 0) == 1 && p.revents & POLLOUT;
 }
 
+/* Each message that the other side takes makes room: that wakes us only while we want it. */
+static void want_room(struct courier *k)
+{
+	bool want = k->waiting > 0;
+
+	if (want != k->wants_room)
+		loop_change(k->loop, &k->source, want ? EVENTS | EPOLLOUT : EVENTS);
+	k->wants_room = want;
+}
+
 /* Each of them once: one that waits for its own peer doesn't hold up the others. */
 static void send_waiting(struct courier *k)
 {
@@ -109,6 +120,7 @@ static void send_waiting(struct courier *k)
 	}
 	if (k->waiting)
 		loop_at(k->loop, &k->retry, k->loop->now_ms + RETRY_MS);
+	want_room(k);
 }
 
 static void on_retry(struct timer *timer)
@@ -139,7 +151,7 @@ int courier_start(struct courier *k, int channel)
 	k->last = &k->first;
 	k->retry.due = on_retry;
 	k->source = (struct source){ channel, on_channel };
-	return loop_add(k->loop, &k->source, EPOLLIN | EPOLLOUT | EPOLLET);
+	return loop_add(k->loop, &k->source, EVENTS);
 }
 
 void courier_bring(struct courier *k, struct tlsfd *c, const struct peer *peer)

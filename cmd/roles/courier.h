@@ -7,6 +7,7 @@
 #ifndef TLSFD_COURIER_H
 #define TLSFD_COURIER_H
 
+#include <stdbool.h>
 #include <tlsfd.h>
 
 #include "channel.h"
@@ -21,6 +22,7 @@ struct courier {
 	struct parcel *first, **last;
 	struct parcel *announced; /* its first message is the channel's last */
 	unsigned waiting;
+	bool wants_room; /* in the channel, for what waits */
 	uint32_t sent;
 	struct tally tally;
 	/* it can't be passed: err, -EXDEV where it isn't in the kernel; c is the callee's */

@@ -21,6 +21,7 @@ enum {
 	COUNTS_FD,
 	TURN_TAKES = 16, /* before others have their turn */
 	RETRY_MS = 20,
+	TELL_MS = 10, /* the other process need not wake for each connection */
 };
 
 struct data {
@@ -131,7 +132,7 @@ static void no_more(struct data *d)
 static void tell_soon(struct data *d)
 {
 	if (!d->tell.place)
-		loop_at(&d->run.loop, &d->tell, d->run.loop.now_ms);
+		loop_at(&d->run.loop, &d->tell, d->run.loop.now_ms + TELL_MS);
 }
 
 static void on_tell(struct timer *timer)
