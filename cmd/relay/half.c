@@ -57,9 +57,20 @@ static int plain_shutdown(const struct sides *s)
 
 /* ---- through memory ---- */
 
-static ssize_t source_read(enum half_way way, const struct sides *s, void *buf, size_t n)
+/* OpenSSL gives a record at a time: several make one write. Their end, or an error, is told
+ * again. */
+static ssize_t tls_read(struct half *h, const struct sides *s, uint8_t *buf, size_t n)
 {
-	return way == HALF_IN ? tlsfd_read(s->tls, buf, n) : plain_read(s, buf, n);
+	size_t have = 0;
+	ssize_t got = 1;
+
+	while (have < n && got > 0) {
+		got = tlsfd_read(s->tls, buf + have, n - have);
+		have += got > 0 ? (size_t)got : 0;
+	}
+	if (have && got == -EAGAIN)
+		h->can_take = false;
+	return have ? (ssize_t)have : got;
 }
 
 static ssize_t sink_write(enum half_way way, const struct sides *s, const void *buf, size_t n)
@@ -81,7 +92,10 @@ static int keep(struct half *h, const uint8_t *data, size_t n)
 /* What the other side doesn't take at once is kept; its error shows when it is given again. */
 static int take_copy(struct half *h, enum half_way way, const struct sides *s, struct carriers *c)
 {
-	ssize_t got = source_read(way, s, c->scratch, sizeof(c->scratch)), sent;
+	size_t room = sizeof(c->scratch);
+	ssize_t got =
+		way == HALF_IN ? tls_read(h, s, c->scratch, room) : plain_read(s, c->scratch, room);
+	ssize_t sent;
 
 	if (got <= 0) {
 		h->eof = got == 0;
