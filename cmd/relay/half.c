@@ -215,8 +215,10 @@ int half_step(struct half *h, enum half_way way, struct sides *s, struct carrier
 	return take_copy(h, way, s, c);
 }
 
-void half_push(struct half *h, const struct sides *s)
+void half_push(struct half *h, enum half_way way, struct sides *s)
 {
+	if (way == HALF_OUT)
+		splicer_push(&s->splicer);
 	if (h->waits)
 		setsockopt(s->out, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
 	h->waits = h->flows = false;

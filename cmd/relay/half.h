@@ -60,8 +60,8 @@ static inline bool half_gives(const struct half *half)
 	return half->held || half->eof;
 }
 
-/* There is no next step now: what TCP of the plain side holds back goes out. */
-void half_push(struct half *half, const struct sides *sides);
+/* There is no next step now: what TCP holds back goes out. */
+void half_push(struct half *half, enum half_way way, struct sides *sides);
 
 /* Lets go of what it holds. */
 void half_drop(struct half *half);

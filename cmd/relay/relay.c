@@ -250,7 +250,7 @@ static enum pumped pump(struct relay *r, enum half_way way)
 {
 	enum pumped so_far = step_on(r, way);
 
-	half_push(&r->half[way], &r->sides);
+	half_push(&r->half[way], way, &r->sides);
 	return so_far;
 }
 

@@ -69,9 +69,11 @@ static int before(struct splicer *s)
 	return err < 0 ? err : 0;
 }
 
-static void cork(const struct splicer *s, int on)
+static void cork(struct splicer *s, bool on)
 {
-	setsockopt(s->fd, IPPROTO_TCP, TCP_CORK, &on, sizeof(on));
+	if (s->corked != on)
+		setsockopt(s->fd, IPPROTO_TCP, TCP_CORK, &(int){ on }, sizeof(int));
+	s->corked = on;
 }
 
 /*
@@ -88,14 +90,15 @@ ssize_t splicer_give(struct splicer *s, int pipe, size_t n)
 	if (err)
 		return err;
 	if (n > FULL_RECORD)
-		cork(s, 1);
+		cork(s, true);
 	sent = splice(pipe, NULL, s->fd, NULL, n < PIPE_ROOM ? n : PIPE_ROOM,
 		      SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
-	if (sent < 0)
-		sent = -errno;
-	if (n > FULL_RECORD)
-		cork(s, 0);
-	return sent;
+	return sent < 0 ? -errno : sent;
+}
+
+void splicer_push(struct splicer *s)
+{
+	cork(s, false);
 }
 
 int splicer_reason(const struct splicer *s, int err)

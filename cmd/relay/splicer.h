@@ -19,6 +19,7 @@ struct splicer {
 	int fd;
 	uint32_t splices; /* into TLS, since the key's limit was looked at */
 	uint32_t most;	  /* of them */
+	bool corked;	  /* TCP waits for more */
 	bool unsettled;	  /* the library counts control records and is to see what comes next */
 };
 
@@ -31,6 +32,8 @@ ssize_t splicer_take(struct splicer *s, int pipe);
 /* n bytes of the pipe, PIPE_ROOM at most. A count, or as tlsfd_write; what fails can be the
  * reader's: splicer_reason. */
 ssize_t splicer_give(struct splicer *s, int pipe, size_t n);
+/* Nothing is given for now: what TCP holds back goes out. */
+void splicer_push(struct splicer *s);
 
 /* What a sender was told is told to the reader: its reason if it has one, else err. */
 int splicer_reason(const struct splicer *s, int err);
