@@ -129,8 +129,7 @@ static void test_peer_slow(void **state)
 
 /* ---- at once ---- */
 
-/* What TCP holds back it sends after 200 ms by itself (net/ipv4/tcp_timer.c: the probe
- * timer), the kernel's TLS never. */
+/* What TCP holds back goes after 200 ms by itself (include/net/tcp.h: tcp_check_probe_timer). */
 enum { SOON_MS = 120, TRIES = 3, FULL_RECORD = 16384 };
 
 static uint64_t clock_ms(void)
@@ -141,17 +140,25 @@ static uint64_t clock_ms(void)
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-static void peer_sends(struct rig *g, const uint8_t *data, size_t n)
+static void peer_sends(struct rig *g, size_t n, size_t record)
 {
+	const uint8_t *data = pattern_at(0);
+
 	for (size_t now; n; data += now, n -= now) {
-		now = n < FULL_RECORD ? n : FULL_RECORD;
+		now = n < record ? n : record;
 		raw_send(&g->t.peer, 23, data, now);
 	}
 }
 
 static void up(struct rig *g, size_t n)
 {
-	peer_sends(g, pattern_at(0), n);
+	peer_sends(g, n, FULL_RECORD);
+	backend_expects(g, pattern_at(0), n);
+}
+
+static void up_in_bits(struct rig *g, size_t n)
+{
+	peer_sends(g, n, 1000);
 	backend_expects(g, pattern_at(0), n);
 }
 
@@ -185,6 +192,7 @@ static void test_soon(void **state)
 	for (size_t full = FULL_RECORD; full <= PATTERN_RUN; full += FULL_RECORD)
 		for (size_t n = full - 1; n <= full + 1 && n <= PATTERN_RUN; n++) {
 			comes_soon(g, up, n);
+			comes_soon(g, up_in_bits, n);
 			comes_soon(g, down, n);
 		}
 	comes_soon(g, up, 1);
@@ -198,7 +206,7 @@ static void up_and_a_half(struct rig *g, size_t n)
 	static uint8_t record[RAW_RECORD_MAX];
 	size_t size;
 
-	peer_sends(g, pattern_at(0), n);
+	peer_sends(g, n, FULL_RECORD);
 	size = raw_seal(&g->t.peer, 23, pattern_at(0), FULL_RECORD, record);
 	raw_send_bytes(&g->t.peer, record, size / 2);
 	backend_expects(g, pattern_at(0), n);
