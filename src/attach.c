@@ -9,6 +9,17 @@
 
 #include "sys.h"
 
+/* The second in which the kernel last said that it has no ULP "tls". */
+static time_t no_ulp_at;
+
+static time_t now(void)
+{
+	struct timespec ts = { 0 };
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	return ts.tv_sec;
+}
+
 int attach_has_ulp(int fd)
 {
 	char name[16] = "";
@@ -44,9 +55,12 @@ static const struct meaning keys_errors[] = {
 };
 
 static const struct meaning any_errors[] = {
-	{ EPERM, TLSFD_WHY_FORBIDDEN },	 { EACCES, TLSFD_WHY_FORBIDDEN },
-	{ ENOSYS, TLSFD_WHY_FORBIDDEN }, { ENOMEM, TLSFD_WHY_MEMORY },
-	{ ENOBUFS, TLSFD_WHY_MEMORY },	 { 0, 0 },
+	{ EPERM, TLSFD_WHY_FORBIDDEN },
+	{ EACCES, TLSFD_WHY_FORBIDDEN },
+	{ ENOSYS, TLSFD_WHY_FORBIDDEN },
+	{ ENOMEM, TLSFD_WHY_MEMORY },
+	{ ENOBUFS, TLSFD_WHY_MEMORY },
+	{ 0, 0 },
 };
 
 static enum tlsfd_why look_up(const struct meaning *m, int err)
@@ -62,42 +76,10 @@ static struct refusal refusal(const struct meaning *meanings, int err)
 
 	if (!why)
 		why = look_up(any_errors, err);
+	if (why == TLSFD_WHY_NO_TLS && !sys_may_load_modules())
+		why = TLSFD_WHY_MODULE;
 	return (struct refusal){ .why = why ? why : TLSFD_WHY_SOCKET, .err = err };
 }
-
-/* ---- a kernel without the ULP "tls" ---- */
-
-/* When it last said so: a second, and below it why, which isn't found out twice in one. */
-static uint64_t no_ulp;
-
-static uint64_t this_second(void)
-{
-	struct timespec ts = { 0 };
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-	return (uint64_t)ts.tv_sec << 32;
-}
-
-/* 0: that is not known. */
-static enum tlsfd_why known_no_ulp(void)
-{
-	uint64_t said = __atomic_load_n(&no_ulp, __ATOMIC_RELAXED);
-
-	return said >> 32 == this_second() >> 32 ? (enum tlsfd_why)(uint32_t)said : 0;
-}
-
-static enum tlsfd_why why_no_ulp(void)
-{
-	enum tlsfd_why why = known_no_ulp();
-
-	if (!why) {
-		why = sys_may_load_modules() ? TLSFD_WHY_NO_TLS : TLSFD_WHY_MODULE;
-		__atomic_store_n(&no_ulp, this_second() | why, __ATOMIC_RELAXED);
-	}
-	return why;
-}
-
-/* ---- the ULP ---- */
 
 bool attach_ulp(int fd, struct refusal *no)
 {
@@ -108,18 +90,17 @@ bool attach_ulp(int fd, struct refusal *no)
 	err = sys_setsockopt(fd, SOL_TCP, TCP_ULP, "tls", sizeof("tls"));
 	if (err < 0)
 		*no = refusal(ulp_errors, -err);
-	if (err == -ENOENT)
-		no->why = why_no_ulp();
 	return err == 0;
 }
 
 void attach_early(int fd)
 {
 	/* each failure can cost the kernel a run of modprobe: at most one a second */
-	if (fd < 0 || known_no_ulp() || attach_has_ulp(fd))
+	if (fd < 0 || __atomic_load_n(&no_ulp_at, __ATOMIC_RELAXED) == now() ||
+	    attach_has_ulp(fd))
 		return;
 	if (sys_setsockopt(fd, SOL_TCP, TCP_ULP, "tls", sizeof("tls")) == -ENOENT)
-		why_no_ulp();
+		__atomic_store_n(&no_ulp_at, now(), __ATOMIC_RELAXED);
 }
 
 static int option(enum way way)
