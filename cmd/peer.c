@@ -60,6 +60,11 @@ enum tlsfd_why why_of(const struct tlsfd *c)
 	return rx && rx != TLSFD_WHY_OTHER_DIRECTION ? rx : tx;
 }
 
+static const char *resumed(const struct tlsfd *c)
+{
+	return !c || !tlsfd_report(c) ? "" : tlsfd_resumed(c) ? "yes" : "no";
+}
+
 void log_tls(struct logline *line, const struct tlsfd *c)
 {
 	enum tlsfd_why why = c ? why_of(c) : TLSFD_WHY_NONE;
@@ -71,6 +76,7 @@ void log_tls(struct logline *line, const struct tlsfd *c)
 	log_text(line, "tx", place(c, TLSFD_TX));
 	log_text(line, "rx", place(c, TLSFD_RX));
 	log_text(line, "why", why ? tlsfd_why_name(why) : "");
+	log_text(line, "resumed", resumed(c));
 }
 
 void peer_log(const struct peer *peer, const struct tlsfd *c, const struct account *a)

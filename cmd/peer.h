@@ -41,7 +41,8 @@ struct account {
 /* Why a direction isn't in the kernel: of the one that has a reason of its own. */
 enum tlsfd_why why_of(const struct tlsfd *c);
 
-/* sni, version, cipher, alpn, tx, rx, why; c may have failed in its handshake, or be NULL. */
+/* sni, version, cipher, alpn, tx, rx, why, resumed; c may have failed in its handshake, or
+ * be NULL. */
 void log_tls(struct logline *line, const struct tlsfd *c);
 
 /* event=connection; c as above. */

@@ -18,6 +18,7 @@ struct client {
 	struct starttls *starttls;
 	struct tlsfd *tls;
 	int fd;
+	struct session offered; /* data NULL: none */
 	char *error;
 };
 
@@ -30,12 +31,30 @@ static int fail(struct client *c, int err, const char *sentence)
 
 /* ---- stages ---- */
 
+/* Whatever is wrong with the session, the handshake is a full one then. */
+static void offer_session(struct client *c)
+{
+	if (c->to->sessions && pool_take(c->to->sessions, &c->offered))
+		(void)!tlsfd_set_session(c->tls, c->offered.data, c->offered.size);
+}
+
+/* A session of TLS 1.2 is good for more. */
+static void settle_session(struct client *c)
+{
+	if (c->offered.data && tlsfd_resumed(c->tls) && tlsfd_version(c->tls) == TLSFD_TLS_1_2)
+		pool_put(c->to->sessions, &c->offered);
+	session_clear(&c->offered);
+}
+
 static int start_tls(struct client *c)
 {
 	int err = tlsfd_connect(&c->tls, c->to->config, c->fd, c->to->name);
 
 	c->stage = STAGE_HANDSHAKE;
-	return err ? fail(c, err, tlsfd_config_error(c->to->config)) : 0;
+	if (err)
+		return fail(c, err, tlsfd_config_error(c->to->config));
+	offer_session(c);
+	return 0;
 }
 
 static int after_dial(struct client *c)
@@ -77,6 +96,8 @@ static int handshake_on(struct client *c)
 {
 	int err = tlsfd_handshake(c->tls);
 
+	if (!err)
+		settle_session(c);
 	return err && err != -EAGAIN ? fail(c, err, tlsfd_error(c->tls)) : err;
 }
 
@@ -188,6 +209,7 @@ void client_free(struct client *c)
 	tlsfd_free(c->tls);
 	if (c->fd >= 0)
 		close(c->fd);
+	session_clear(&c->offered);
 	free(c->error);
 	free(c);
 }

@@ -11,6 +11,7 @@
 #include <tlsfd.h>
 
 #include "deadline.h"
+#include "pool.h"
 #include "starttls.h"
 
 /* What is wanted. It must last as long as the client. */
@@ -19,6 +20,7 @@ struct destination {
 	const struct protocol *starttls; /* NULL: TLS from the first byte */
 	const char *name;		 /* for SNI and verification; NULL: neither */
 	struct tlsfd_config *config;
+	struct pool *sessions; /* to resume; NULL: none */
 };
 
 enum stage { STAGE_DIAL, STAGE_STARTTLS, STAGE_HANDSHAKE };

@@ -8,6 +8,7 @@
 #include "cmd.h"
 #include "peer.h"
 #include "route.h"
+#include "saved.h"
 #include "standard.h"
 #include "tell.h"
 #include "tunnel.h"
@@ -73,6 +74,42 @@ static int tell_end(const struct tlsfd *tls, const struct standard_end *end)
 	}
 }
 
+/* ---- the session in a file ---- */
+
+static void log_session(const struct wishes *w, const char *error)
+{
+	struct logline line;
+
+	if (!error || !w->verbose)
+		return;
+	log_begin(&line, "session");
+	log_text(&line, "file", w->session);
+	log_text(&line, "error", error);
+	log_end(&line);
+}
+
+static enum saved load_session(struct route *route)
+{
+	enum saved saved = SAVED_ABSENT;
+
+	if (route->wishes.session)
+		saved = saved_read(route->wishes.session, &route->sessions);
+	log_session(&route->wishes, saved_why(saved));
+	return saved;
+}
+
+/* What goes wrong here is said, and changes nothing else. */
+static void keep_session(struct route *route, enum saved saved, bool used_up)
+{
+	const char *path = route->wishes.session;
+	int err = path && saved != SAVED_ALIEN ? saved_write(path, &route->sessions, used_up) : 0;
+
+	if (err)
+		tell(0, path, strerrordesc_np(-err));
+}
+
+/* ---- the connection ---- */
+
 static int talk(struct tlsfd *tls, const struct wishes *w)
 {
 	const struct standard_limits limits = { .idle_ms = w->idle_ms ? (int)w->idle_ms : -1,
@@ -91,22 +128,40 @@ static int talk(struct tlsfd *tls, const struct wishes *w)
 	return status;
 }
 
-static int reach(const struct route *route)
+/* NULL: it failed with *status. */
+static struct tlsfd *reach(const struct route *route, int *status)
 {
 	struct client *client;
 	struct tlsfd *tls = NULL;
-	int err = client_start(&client, &route->to), status = EXIT_OK;
+	int err = client_start(&client, &route->to);
 	char why[1024];
 
 	if (!err)
 		err = client_finish(client, &route->until);
 	if (err)
-		status = tell(tell_status(client, err), route->where,
-			      tell_failure(client, err, why, sizeof(why)));
+		*status = tell(tell_status(client, err), route->where,
+			       tell_failure(client, err, why, sizeof(why)));
 	else
 		tls = client_take(client);
 	client_free(client);
-	return tls ? talk(tls, &route->wishes) : status;
+	return tls;
+}
+
+static int run(struct route *route)
+{
+	enum saved saved = load_session(route);
+	int status = EXIT_OK;
+	struct tlsfd *tls = reach(route, &status);
+	bool resumed = tls && tlsfd_resumed(tls);
+
+	if (!tls)
+		return status;
+	if (saved == SAVED_TAKEN && !resumed)
+		log_session(&route->wishes, "not resumed: it is too old, or for another server, or "
+					    "the server does not take it");
+	status = talk(tls, &route->wishes);
+	keep_session(route, saved, resumed);
+	return status;
 }
 
 /* ---- the verb ---- */
@@ -123,7 +178,7 @@ int connect_to(int argc, char **argv)
 		return status;
 	if (route->wishes.listen.count)
 		return tunnel_run(route, argc, argv);
-	status = reach(route);
+	status = run(route);
 	route_free(route);
 	return status;
 }

@@ -26,8 +26,13 @@ static int read_wishes(struct settings *settings, int argc, char **argv)
 
 static int make_config(struct route *r)
 {
-	int err = wishes_config(&r->wishes, &r->to.config);
+	const struct wishes *w = &r->wishes;
+	int err = wishes_config(w, &r->to.config);
 
+	if (!err && !w->no_resumption && (w->listen.count || w->session)) {
+		r->to.sessions = &r->sessions;
+		err = tlsfd_config_on_session(r->to.config, pool_keep, &r->sessions);
+	}
 	if (!err)
 		return EXIT_OK;
 	return tell(EXIT_CONFIG, NULL,
@@ -90,6 +95,12 @@ int route_read(struct route **route, int argc, char **argv)
 	return status;
 }
 
+void route_inherit(struct route *r, struct route *before)
+{
+	if (r->to.sessions && !strcmp(r->to.name, before->to.name))
+		pool_move(&r->sessions, &before->sessions);
+}
+
 struct route *route_ref(struct route *r)
 {
 	r->refs++;
@@ -101,6 +112,7 @@ void route_free(struct route *r)
 	if (!r || --r->refs)
 		return;
 	tlsfd_config_free(r->to.config);
+	pool_clear(&r->sessions);
 	target_free(&r->target);
 	wishes_free(&r->wishes);
 	free(r);

@@ -16,6 +16,7 @@ struct route {
 	struct wishes wishes;
 	struct target target;
 	struct destination to;
+	struct pool sessions;
 	struct deadline until; /* of the first connection */
 	const char *where;     /* HOST:PORT, in argv */
 };
@@ -23,6 +24,8 @@ struct route {
 /* Reads, checks, resolves. An exit status; what is wrong is on stderr. *route: NULL where only
  * help was asked for and given. */
 int route_read(struct route **route, int argc, char **argv);
+/* The sessions of the one before, if they are for the same name. */
+void route_inherit(struct route *route, struct route *before);
 struct route *route_ref(struct route *route);
 void route_free(struct route *route); /* drops one reference; takes NULL */
 

@@ -283,6 +283,7 @@ static void reload(struct tunnels *set)
 		log_error("reload", "the settings stay as they were");
 		return;
 	}
+	route_inherit(route, set->route);
 	route_free(set->route);
 	set->route = route;
 	set->relays.idle_ms = route->wishes.idle_ms;

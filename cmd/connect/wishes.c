@@ -57,6 +57,10 @@ const struct setting wishes_table[] = {
 	  AT(ciphers) },
 	{ "groups", "LIST", "groups of the key exchange, separated by colons", set_text,
 	  AT(groups) },
+	{ "session", "FILE", "resume the session in it, and keep the next one there", set_text,
+	  AT(session) },
+	{ "no-resumption", NULL, "with --listen: no sessions are kept and resumed", set_switch,
+	  AT(no_resumption) },
 	{ "require-kernel", NULL, "kernel TLS both ways, or no connection", set_switch,
 	  AT(require_kernel) },
 	{ "insecure-no-verify", NULL, "take any certificate", set_switch, AT(insecure_no_verify) },
@@ -98,6 +102,9 @@ int wishes_check(struct settings *s, const struct wishes *w)
 		return settings_fail(s, -EINVAL, "min-version is above max-version");
 	if (w->only_ipv4 && w->only_ipv6)
 		return settings_fail(s, -EINVAL, "ipv4 and ipv6 exclude each other");
+	if (w->session && (w->listen.count || w->no_resumption))
+		return settings_fail(s, -EINVAL, "session and %s exclude each other",
+				     w->no_resumption ? "no-resumption" : "listen");
 	if (w->key && !w->certificate)
 		return settings_fail(s, -EINVAL, "key wants cert");
 	return 0;

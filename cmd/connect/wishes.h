@@ -16,10 +16,11 @@ struct wishes {
 	struct texts listen; /* none: stdin and stdout */
 	char *ca, *crl, *certificate, *key;
 	char *name, *alpn, *ciphers, *groups;
+	char *session; /* a file */
 	enum tlsfd_version min, max;
 	const struct protocol *starttls;
 	bool only_ipv4, only_ipv6;
-	bool insecure_no_verify, require_kernel, no_half_close, verbose;
+	bool insecure_no_verify, require_kernel, no_half_close, no_resumption, verbose;
 	unsigned timeout_ms, idle_ms, grace_ms; /* idle_ms 0: no limit */
 	unsigned max_connections;
 };

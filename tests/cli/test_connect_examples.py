@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 
 import pytest
@@ -102,6 +103,22 @@ def test_web(world):
     server.finish()
 
 
+def test_session(world):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(world.server, world.key)
+
+    def serve(plain):
+        with context.wrap_socket(plain, server_side=True) as peer:
+            assert lines(peer, 2) == b"HEAD / HTTP/1.0\r\n\r\n"
+            peer.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+            peer.unwrap()
+
+    for resumed in "no", "yes", "yes":
+        server = Server(serve, port=8443)
+        assert f" resumed={resumed} " in world.run("web.session")[1]
+        server.finish()
+
+
 def test_dump(world):
     def serve(plain):
         with world.wrap(plain, demand(world.certs)) as peer:
@@ -151,4 +168,4 @@ def test_database(world):
 
 
 def test_all_are_here():
-    assert len(COMMANDS) == 4
+    assert len(COMMANDS) == 5
