@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "chain.h"
+#include "keyring.h"
 #include "rekey.h"
 
 /* ---- the object ---- */
@@ -87,6 +88,7 @@ void tlsfd_config_free(struct tlsfd_config *config)
 		return;
 	free_names(config->names);
 	SSL_CTX_free(config->ctx);
+	keyring_free(config->keyring);
 	chain_free(config->last_chain);
 	pthread_mutex_destroy(&config->lock);
 	free(config->alpn);

@@ -44,10 +44,12 @@ struct tlsfd_config {
 	bool has_certificate, has_trust;
 	bool no_verify_chain, no_verify_name;
 	bool is_name;          /* other configs refer to it */
+	bool has_realm;        /* as a name's: sessions of that server outlast it */
 	const char *common;    /* a setting that was made and is not a name's; NULL: none */
 	struct chain *last_chain; /* a peer's, to be shared; see chain.h */
 	struct name *names;
 	unsigned server_sessions;
+	struct keyring *keyring; /* NULL: OpenSSL's own ticket key */
 	tlsfd_session_fn *on_session; /* a client's; NULL: not wanted */
 	void *on_session_arg;
 	uint8_t *alpn;         /* as on the wire, RFC 7301 section 3.1; NULL: none */

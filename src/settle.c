@@ -7,6 +7,7 @@
 #include "failure.h"
 #include "names.h"
 #include "offer.h"
+#include "realm.h"
 #include "watch.h"
 
 /* Versions without a cipher are not offered. */
@@ -29,6 +30,7 @@ static int settle_names(struct tlsfd_config *config)
 
 	for (struct name *n = config->names; n && !err; n = n->next) {
 		err = config_check_client_auth(n->config);
+		n->config->has_realm |= config->keyring && !n->config->frozen;
 		if (!err)
 			err = settle(n->config);
 		if (err)
@@ -56,6 +58,8 @@ static int settle_all(struct tlsfd_config *config)
 		err = config_fail_openssl(config, "the system's trust store");
 	if (!err)
 		err = settle_names(config);
+	if (!err && (config->keyring || config->has_realm))
+		err = realm_settle(config);
 	if (!err && set_callbacks(config->ctx) < 0)
 		err = config_fail(config, -ENOMEM, "memory is short");
 	return err;

@@ -253,7 +253,8 @@ static int use_once(const struct load *l)
 }
 
 int identities_load(struct tlsfd_config **config, const struct service *service,
-		    const struct self_signed *self, char *error, size_t size)
+		    const struct self_signed *self, const struct ratchet *ratchet, char *error,
+		    size_t size)
 {
 	struct load l = { service, NULL, error, size };
 	int err = tlsfd_config_new(&l.base);
@@ -265,6 +266,8 @@ int identities_load(struct tlsfd_config **config, const struct service *service,
 		err = set_trust(&l, l.base);
 	if (!err)
 		err = add_all(&l, self);
+	if (!err)
+		err = fail_config(&l, ratchet_give(ratchet, l.base), l.base);
 	if (!err)
 		err = use_once(&l);
 	if (err)

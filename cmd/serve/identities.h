@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <tlsfd.h>
 
+#include "ratchet.h"
 #include "service.h"
 
 /* A certificate that nobody signed, with its key, in memory: it stays over reloads. */
@@ -24,10 +25,11 @@ void self_signed_free(struct self_signed *self);
 
 /*
  * The config for a service: the first certificate is for all names that no other has.
- * self: NULL, or the certificate to use. Expired certificates are said on stderr. 0, or a
- * negative errno with a sentence in error.
+ * self: NULL, or the certificate to use; ratchet: the keys of session tickets. Expired certificates
+ * are said on stderr. 0, or a negative errno with a sentence in error.
  */
 int identities_load(struct tlsfd_config **config, const struct service *service,
-		    const struct self_signed *self, char *error, size_t size);
+		    const struct self_signed *self, const struct ratchet *ratchet, char *error,
+		    size_t size);
 
 #endif

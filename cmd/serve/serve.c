@@ -25,6 +25,7 @@
 #include "identities.h"
 #include "listener.h"
 #include "logfmt.h"
+#include "ratchet.h"
 #include "service.h"
 #include "metrics.h"
 #include "teams.h"
@@ -45,6 +46,8 @@ struct master {
 	unsigned workers;
 	pid_t pid;
 	struct self_signed self;
+	struct ratchet ratchet;
+	struct timer renewal; /* of ticket keys */
 	struct listening *listening;
 	size_t n_listening;
 	uid_t uid;
@@ -81,7 +84,7 @@ static int load(struct generation *g, struct master *m, struct trouble *t)
 		snprintf(t->error, sizeof(t->error), "%s", strerror(-err));
 	else
 		err = identities_load(&g->config, &g->service, m->self.pem ? &m->self : NULL,
-				      t->error, sizeof(t->error));
+				      &m->ratchet, t->error, sizeof(t->error));
 	if (!err) {
 		err = backends_open(&g->backends, &g->service.forward, t->error, sizeof(t->error));
 		if (err)
@@ -147,6 +150,7 @@ static _Noreturn void be_worker(struct master *m, const struct team *team)
 	struct worker_plan plan = { .role = plan_role(m, ROLE_HANDSHAKE),
 				    .service = &m->now.service,
 				    .config = m->now.config,
+				    .ratchet = &m->ratchet,
 				    .backends = m->now.backends,
 				    .listening = m->listening,
 				    .n_listening = m->n_listening,
@@ -231,6 +235,7 @@ static void reload(struct master *m)
 	}
 	warn_of_what_stays(&before.service, &next.service);
 	m->now = next;
+	m->ratchet.period_ms = next.service.ticket_renewal_ms;
 	err = plan_data(m);
 	if (!err)
 		err = teams_renew(&m->teams, m->workers);
@@ -272,6 +277,18 @@ static void on_signal(struct source *source, uint32_t events)
 		stop(m);
 	else if (!m->teams.stopping)
 		reload(m);
+}
+
+/* Workers do the same; the master is where new ones get the keys from. */
+static void renew_keys(struct timer *timer)
+{
+	struct master *m = owner_of(timer, struct master, renewal);
+	struct ratchet *r = &m->ratchet;
+	uint64_t now = m->loop.now_ms;
+
+	if (!ratchet_turn(r, now))
+		(void)!ratchet_give(r, m->now.config);
+	(void)!loop_at(&m->loop, timer, r->next_ms > now ? r->next_ms : now + r->period_ms);
 }
 
 /* ---- the start ---- */
@@ -415,6 +432,8 @@ static int run(struct master *m)
 	if (!err && s->metrics)
 		err = ledger_open(&m->ledger);
 	if (!err)
+		err = loop_at(&m->loop, &m->renewal, m->ratchet.next_ms);
+	if (!err)
 		err = plan_data(m);
 	if (!err)
 		err = teams_renew(&m->teams, m->workers);
@@ -439,6 +458,7 @@ static int prepare(struct master *m)
 	m->teams.be = be;
 	m->teams.gone = gone;
 	m->teams.arg = m;
+	m->renewal.due = renew_keys;
 	teams_open(&m->teams);
 	raise_limits();
 	if (!status && !s->check_config)
@@ -463,6 +483,7 @@ static void clean_up(struct master *m)
 		metrics_stop(&m->metrics);
 	ledger_close(&m->ledger);
 	self_signed_free(&m->self);
+	ratchet_wipe(&m->ratchet);
 	unload(&m->now);
 }
 
@@ -472,15 +493,18 @@ int serve(int argc, char **argv)
 	struct settings settings;
 	struct service service;
 	struct trouble trouble;
-	int status;
+	int status, err = 0;
 
 	open_standard_fds();
 	prctl(PR_SET_DUMPABLE, 0); /* keys come into this memory */
 	if (service_read(&service, &settings, argc, argv) == 0) {
 		if (settings.help)
 			return verb_help("serve");
+		err = ratchet_start(&m.ratchet, service.ticket_renewal_ms);
 		service_free(&service);
 	}
+	if (err)
+		return fail(EXIT_FAILED, "no randomness: %s", strerror(-err));
 	if (load(&m.now, &m, &trouble))
 		return fail(trouble.status, "%s", trouble.error);
 	status = prepare(&m);

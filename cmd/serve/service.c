@@ -96,6 +96,8 @@ const struct setting service_settings[] = {
 	{ "grace", "SECONDS", "for connections after SIGTERM (30)", set_seconds, AT(grace_ms), 0,
 	  DAYS(1) },
 	{ "metrics", "ADDR", "GET /metrics answers there, for Prometheus", set_text, AT(metrics) },
+	{ "ticket-renewal", "SECONDS", "a new key for session tickets (14400: 4 hours)",
+	  set_seconds, AT(ticket_renewal_ms), 1, DAYS(1) },
 	{ "user", "NAME", "of the workers", set_text, AT(user) },
 	{ "group", "NAME", "of the workers; default: the user's", set_text, AT(group) },
 	{ "self-check", NULL, "each process tries what it must not be able to do", set_switch,
@@ -140,6 +142,7 @@ int service_read(struct service *service, struct settings *settings, int argc, c
 		.handshake_ms = 10000,
 		.idle_ms = 600000,
 		.grace_ms = 30000,
+		.ticket_renewal_ms = 4 * 3600000,
 	};
 	*settings = (struct settings){ .table = service_settings, .target = service };
 	err = settings_read(settings, argc, argv);

@@ -20,7 +20,7 @@ struct service {
 	enum tlsfd_version min_version, max_version;
 	unsigned workers;			  /* 0: one per CPU */
 	unsigned max_connections, max_handshakes; /* 0: as many as there are file descriptors */
-	unsigned handshake_ms, idle_ms, grace_ms;
+	unsigned handshake_ms, idle_ms, grace_ms, ticket_renewal_ms;
 };
 
 extern const struct setting service_settings[];

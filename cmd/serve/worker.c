@@ -23,8 +23,9 @@ struct worker {
 	struct listener *listeners;
 	struct handshaker handshaker;
 	struct courier courier;
-	struct mover mover; /* of what has to stay here */
-	unsigned most;	    /* connections */
+	struct mover mover;   /* of what has to stay here */
+	struct timer renewal; /* of ticket keys */
+	unsigned most;	      /* connections */
 	bool draining;
 };
 
@@ -130,6 +131,20 @@ static void stop(void *arg)
 	mover_stop(&w->mover);
 }
 
+/* ---- session tickets ---- */
+
+/* Failing, it tries again after another period; till then the keys stay. */
+static void renew_keys(struct timer *timer)
+{
+	struct worker *w = owner_of(timer, struct worker, renewal);
+	struct ratchet *r = w->plan->ratchet;
+	uint64_t now = w->run.loop.now_ms;
+
+	if (!ratchet_turn(r, now))
+		(void)!ratchet_give(r, w->plan->config);
+	(void)!loop_at(&w->run.loop, timer, r->next_ms > now ? r->next_ms : now + r->period_ms);
+}
+
 /* ---- the start ---- */
 
 static int listen_all(struct worker *w)
@@ -171,6 +186,7 @@ static void set_up(struct worker *w, const struct worker_plan *plan)
 					     .done = on_done,
 					     .left = on_change,
 					     .arg = w };
+	w->renewal.due = renew_keys;
 	w->courier.loop = loop;
 	w->courier.kept = on_kept;
 	w->courier.changed = on_change;
@@ -188,6 +204,8 @@ static int start(struct worker *w)
 
 	if (!err)
 		err = courier_start(&w->courier, w->plan->channel);
+	if (!err)
+		err = loop_at(&w->run.loop, &w->renewal, w->plan->ratchet->next_ms);
 	return err ? err : listen_all(w);
 }
 

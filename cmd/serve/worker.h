@@ -12,6 +12,7 @@
 
 #include "backend.h"
 #include "listener.h"
+#include "ratchet.h"
 #include "roles/role.h"
 #include "service.h"
 
@@ -19,6 +20,7 @@ struct worker_plan {
 	struct role_plan role;
 	const struct service *service;
 	struct tlsfd_config *config;
+	struct ratchet *ratchet; /* config's; this process's own copy */
 	struct backends backends;
 	struct listening *listening; /* the worker's own socket of each is at [index] */
 	size_t n_listening;

@@ -71,6 +71,16 @@ TLSFD_CHECKED int tlsfd_config_add_name(struct tlsfd_config *, const char *name,
 TLSFD_CHECKED int tlsfd_config_set_tickets(struct tlsfd_config *, unsigned count);
 TLSFD_CHECKED int tlsfd_config_set_session_cache(struct tlsfd_config *, unsigned sessions);
 
+enum { TLSFD_TICKET_KEY = 80, TLSFD_TICKET_KEYS = 8 };
+
+/* count keys of TLSFD_TICKET_KEY random bytes each, one behind the other, instead of one that
+ * nobody else has: the first seals tickets, all of them open. With the same keys any config,
+ * of any process, resumes the sessions of another that asks the same of clients, trusts the
+ * same, and has a certificate for the same names. The first time before the config is used;
+ * then at any time, by any thread. */
+TLSFD_CHECKED int tlsfd_config_set_ticket_keys(struct tlsfd_config *, const void *keys,
+					       unsigned count);
+
 /* A client's sessions, for tlsfd_set_session later on: fn is called by tlsfd_handshake and
  * by what reads, with bytes that are valid in the call. They hold a secret, and who can
  * change them can pose as the server: keep them like a private key. fn must not read from c

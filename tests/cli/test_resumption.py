@@ -83,11 +83,15 @@ def test_file(certs, start, tmp_path, serve, version):
     port, answer = serve(start, certs, version)
     path = tmp_path / "session"
     for number in range(4):
+        if number == 3:  # who has the file open goes on reading what it was
+            os.link(path, tmp_path / "kept")
+            before = path.read_bytes()
         resumed, done = ask(port, path, certs)
         assert (resumed, done.stdout) == ("yes" if number else "no", answer)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert os.listdir(tmp_path) == ["session"]
+        assert set(os.listdir(tmp_path)) <= {"session", "kept"}
         assert b"event=session" not in done.stderr
+    assert (tmp_path / "kept").read_bytes() == before
 
 
 def test_a_ticket_is_used_once(certs, tmp_path):
@@ -309,7 +313,7 @@ def test_starttls_in_memory(certs, start):
 def test_reload_keeps_sessions_but_not_trust(certs, start, tmp_path):
     """A reload keeps them. One that trusts others makes them useless: there is no connection at all.
     And one that goes back finds none that would be for the wrong name."""
-    port, answer = s_server(start, certs, V13)
+    port, answer = s_server(start, certs, V13, "-num_tickets", "4")
     config = tmp_path / "config"
     config.write_text(f"ca {certs.root}\n")
     tunnel = Tunnel(start, port, "--config", config)

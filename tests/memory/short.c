@@ -146,6 +146,13 @@ static int set_alpn(struct tlsfd_config *config)
 	return tlsfd_config_set_alpn(config, "h2,http/1.1");
 }
 
+static int set_ticket_keys(struct tlsfd_config *config)
+{
+	static const uint8_t key[TLSFD_TICKET_KEY] = { 1 };
+
+	return tlsfd_config_set_ticket_keys(config, key, 1);
+}
+
 static int add_name(struct tlsfd_config *config)
 {
 	return tlsfd_config_add_name(config, "a.test", other);
@@ -184,6 +191,7 @@ static const struct call {
 	{ "ca", set_ca },	    { "crl", set_crl },
 	{ "ciphers", set_ciphers }, { "groups", set_groups },
 	{ "alpn", set_alpn },	    { "name", add_name },
+	{ "ticket keys", set_ticket_keys },
 	{ "accept", do_accept },    { "connect", do_connect },
 };
 
@@ -278,6 +286,7 @@ static void test_handshake(void **state)
 		long before;
 
 		assert_int_equal(tlsfd_config_set_versions(config, version, version), 0);
+		assert_int_equal(set_ticket_keys(config), 0);
 		check_handshake(config, 0);
 		before = blocks;
 		while (check_handshake(config, n))
