@@ -12,6 +12,7 @@
 #include "chain.h"
 #include "keyring.h"
 #include "rekey.h"
+#include "staple.h"
 
 /* ---- the object ---- */
 
@@ -87,6 +88,7 @@ void tlsfd_config_free(struct tlsfd_config *config)
 	if (!config || __atomic_sub_fetch(&config->refs, 1, __ATOMIC_ACQ_REL))
 		return;
 	free_names(config->names);
+	staples_free(config->staples);
 	SSL_CTX_free(config->ctx);
 	keyring_free(config->keyring);
 	chain_free(config->last_chain);

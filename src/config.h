@@ -48,6 +48,7 @@ struct tlsfd_config {
 	const char *common;    /* a setting that was made and is not a name's; NULL: none */
 	struct chain *last_chain; /* a peer's, to be shared; see chain.h */
 	struct name *names;
+	struct staple *staples; /* OCSP responses; see staple.c */
 	unsigned server_sessions;
 	struct keyring *keyring; /* NULL: OpenSSL's own ticket key */
 	tlsfd_session_fn *on_session; /* a client's; NULL: not wanted */

@@ -8,6 +8,7 @@
 #include "names.h"
 #include "offer.h"
 #include "realm.h"
+#include "staple.h"
 #include "watch.h"
 
 /* Versions without a cipher are not offered. */
@@ -40,9 +41,12 @@ static int settle_names(struct tlsfd_config *config)
 	return err;
 }
 
-static int set_callbacks(SSL_CTX *ctx)
+static int set_callbacks(struct tlsfd_config *config)
 {
+	SSL_CTX *ctx = config->ctx;
+
 	alpn_serve(ctx);
+	staple_serve(config);
 	names_serve(ctx);
 	SSL_CTX_set_info_callback(ctx, failure_note_alert);
 	return watch_context(ctx); /* calls the one that it finds */
@@ -60,7 +64,7 @@ static int settle_all(struct tlsfd_config *config)
 		err = settle_names(config);
 	if (!err && (config->keyring || config->has_realm))
 		err = realm_settle(config);
-	if (!err && set_callbacks(config->ctx) < 0)
+	if (!err && set_callbacks(config) < 0)
 		err = config_fail(config, -ENOMEM, "memory is short");
 	return err;
 }

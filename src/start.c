@@ -21,6 +21,7 @@
 #include "offer.h"
 #include "settle.h"
 #include "session.h"
+#include "staple.h"
 #include "sys.h"
 #include "tickets.h"
 
@@ -262,6 +263,7 @@ static int finish(struct tlsfd *c)
 
 	if (err)
 		return failf(c, RX, err, "memory is short");
+	staple_drop(c->ssl);
 	err = move(c);
 	forget_handshake(c);
 	return err;

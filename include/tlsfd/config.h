@@ -19,7 +19,7 @@ extern "C" {
  * tlsfd_accept or tlsfd_connect has used it; setters after that say -EBUSY, or
  * do nothing if they return nothing. A setter that fails leaves the config as it
  * was; tlsfd_config_error has the sentence of the last failure. *_mem takes PEM
- * text; the bytes are copied. Keys are not encrypted.
+ * text (set_ocsp_mem: DER); the bytes are copied. Keys are not encrypted.
  */
 struct tlsfd_config;
 struct tlsfd;
@@ -35,6 +35,10 @@ TLSFD_CHECKED int tlsfd_config_set_certificate_file(struct tlsfd_config *, const
 TLSFD_CHECKED int tlsfd_config_set_certificate_mem(struct tlsfd_config *, const void *chain,
 						   size_t chain_size, const void *key,
 						   size_t key_size);
+/* For servers: the OCSP response, in DER, that says that a certificate set before is good;
+ * sent to clients that ask until it expires. -EKEYEXPIRED: it has; -EKEYREVOKED. */
+TLSFD_CHECKED int tlsfd_config_set_ocsp_file(struct tlsfd_config *, const char *path);
+TLSFD_CHECKED int tlsfd_config_set_ocsp_mem(struct tlsfd_config *, const void *der, size_t size);
 
 /* Whom to trust; a client without: the system's store. */
 TLSFD_CHECKED int tlsfd_config_set_ca_file(struct tlsfd_config *, const char *path);
@@ -62,8 +66,8 @@ enum tlsfd_client_auth { TLSFD_CLIENT_AUTH_NONE, TLSFD_CLIENT_AUTH_OPTIONAL, TLS
 /* What a server asks of clients; default: nothing. Needs authorities of its own. */
 TLSFD_CHECKED int tlsfd_config_set_client_auth(struct tlsfd_config *, enum tlsfd_client_auth);
 /* Certificate by server name: connections whose SNI matches name ("*.example.org" too)
- * use that config's certificate, trust, client authentication and ALPN; -EINVAL if anything
- * else was set on it. Keeps a reference. */
+ * use that config's certificate, OCSP response, trust, client authentication and ALPN;
+ * -EINVAL if anything else was set on it. Keeps a reference. */
 TLSFD_CHECKED int tlsfd_config_add_name(struct tlsfd_config *, const char *name,
 					struct tlsfd_config *for_name);
 /* Session tickets that a TLS 1.3 server sends (default 2; 0: none), and sessions that

@@ -2,6 +2,7 @@
 #include "pki.h"
 
 #include <openssl/ec.h>
+#include <openssl/ocsp.h>
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
 #include <openssl/x509v3.h>
@@ -124,6 +125,42 @@ void pki_make(void)
 	make(&pki.client, (struct wanted){ "client", NULL, ca, -DAY, DAY, 0 });
 	pki.crl_pem = make_crl(ca, pki.revoked.cert, -HOUR, DAY);
 	pki.old_crl_pem = make_crl(ca, pki.revoked.cert, -DAY, -HOUR);
+}
+
+static OCSP_CERTID *id_of(const struct ocsp *o)
+{
+	const struct identity *key = o->issuer_key ? o->issuer_key : o->issuer;
+
+	return OCSP_cert_id_new(o->digest ? o->digest : EVP_sha1(),
+				X509_get_subject_name(o->issuer->cert),
+				X509_get0_pubkey_bitstr(key->cert),
+				X509_get0_serialNumber(o->about->cert));
+}
+
+uint8_t *pki_ocsp(const struct ocsp *o, size_t *size)
+{
+	const struct identity *signer = o->signer ? o->signer : o->issuer;
+	ASN1_TIME *from = X509_gmtime_adj(NULL, o->from);
+	ASN1_TIME *to = o->to ? X509_gmtime_adj(NULL, o->to) : NULL;
+	OCSP_BASICRESP *basic = OCSP_BASICRESP_new();
+	OCSP_CERTID *id = id_of(o);
+	OCSP_RESPONSE *response;
+	uint8_t *der = NULL;
+	int n;
+
+	need(OCSP_basic_add1_status(basic, id, o->status, OCSP_REVOKED_STATUS_NOSTATUS, from, from,
+				    to) != NULL);
+	need(OCSP_basic_sign(basic, signer->cert, signer->key, EVP_sha256(), NULL, OCSP_NOCERTS));
+	response = OCSP_response_create(OCSP_RESPONSE_STATUS_SUCCESSFUL, basic);
+	n = i2d_OCSP_RESPONSE(response, &der);
+	need(n > 0);
+	*size = (size_t)n;
+	OCSP_RESPONSE_free(response);
+	OCSP_BASICRESP_free(basic);
+	OCSP_CERTID_free(id);
+	ASN1_TIME_free(from);
+	ASN1_TIME_free(to);
+	return der;
 }
 
 static void drop(struct identity *id)

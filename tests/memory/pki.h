@@ -8,6 +8,7 @@
 
 #include <openssl/ssl.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct identity {
 	EVP_PKEY *key;
@@ -26,6 +27,19 @@ extern struct pki {
 
 void pki_make(void);
 void pki_free(void);
+
+/* What an OCSP response says: RFC 6960 section 4.2.1. */
+struct ocsp {
+	const struct identity *about, *issuer; /* its certID */
+	const struct identity *issuer_key;     /* NULL: issuer's */
+	const struct identity *signer;         /* NULL: issuer */
+	const EVP_MD *digest;                  /* NULL: SHA-1, as most have it */
+	int status;                            /* V_OCSP_CERTSTATUS_* */
+	long from, to;                         /* seconds from now; to 0: no nextUpdate */
+};
+
+/* In DER, to be freed by OPENSSL_free. */
+uint8_t *pki_ocsp(const struct ocsp *ocsp, size_t *size);
 
 /* Gives an OpenSSL context the certificate and key of id. */
 void pki_use(SSL_CTX *ctx, const struct identity *id);

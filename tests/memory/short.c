@@ -101,6 +101,8 @@ static unsigned step(void)
 /* ---- setters ---- */
 
 static struct tlsfd_config *other;
+static uint8_t *ocsp; /* of pki.good */
+static size_t ocsp_size;
 
 static int set_new(struct tlsfd_config *config)
 {
@@ -128,6 +130,11 @@ static int set_ca(struct tlsfd_config *config)
 static int set_crl(struct tlsfd_config *config)
 {
 	return tlsfd_config_set_crl_mem(config, pki.crl_pem, strlen(pki.crl_pem));
+}
+
+static int set_ocsp(struct tlsfd_config *config)
+{
+	return tlsfd_config_set_ocsp_mem(config, ocsp, ocsp_size);
 }
 
 static int set_ciphers(struct tlsfd_config *config)
@@ -189,9 +196,9 @@ static const struct call {
 } calls[] = {
 	{ "new", set_new },	    { "certificate", set_certificate },
 	{ "ca", set_ca },	    { "crl", set_crl },
-	{ "ciphers", set_ciphers }, { "groups", set_groups },
-	{ "alpn", set_alpn },	    { "name", add_name },
-	{ "ticket keys", set_ticket_keys },
+	{ "ocsp", set_ocsp },	    { "ciphers", set_ciphers },
+	{ "groups", set_groups },   { "alpn", set_alpn },
+	{ "name", add_name },	    { "ticket keys", set_ticket_keys },
 	{ "accept", do_accept },    { "connect", do_connect },
 };
 
@@ -200,7 +207,8 @@ static bool is_misjudged(const struct tlsfd_config *config)
 {
 	static const char *const known[] = { "key can't be read", "ee key too small", "ASN1 lib",
 					     "nested asn1 error",
-					     "does not take \"X25519:P-256\"" };
+					     "does not take \"X25519:P-256\"",
+					     "digests in the OCSP response" };
 	const char *sentence = tlsfd_config_error(config);
 
 	for (size_t i = 0; i < LENGTH(known); i++)
@@ -300,14 +308,18 @@ static void test_handshake(void **state)
 
 static int make(void **state)
 {
+	const struct ocsp good = { .about = &pki.good, .issuer = &pki.ca, .from = -60, .to = 3600 };
+
 	(void)state;
 	pki_make();
+	ocsp = pki_ocsp(&good, &ocsp_size);
 	return 0;
 }
 
 static int drop(void **state)
 {
 	(void)state;
+	OPENSSL_free(ocsp);
 	pki_free();
 	return 0;
 }
