@@ -140,6 +140,7 @@ static int go_by_name(SSL *ssl, const struct tlsfd_config *for_name, int *alert)
 		return SSL_CLIENT_HELLO_ERROR;
 	}
 	SSL_set_verify(ssl, config_server_verify(for_name), NULL);
+	SSL_set_verify_depth(ssl, SSL_CTX_get_verify_depth(for_name->ctx));
 	return SSL_CLIENT_HELLO_SUCCESS;
 }
 

@@ -84,6 +84,23 @@ static int set_crl(struct tlsfd_config *config, struct pem *pem)
 	return err;
 }
 
+/* ---- how far ---- */
+
+/* OpenSSL counts neither the peer's certificate nor the root. */
+int tlsfd_config_set_verify_depth(struct tlsfd_config *config, unsigned depth)
+{
+	enum { DEPTH_MAX = 100 }; /* OpenSSL's default (crypto/x509/x509_vpm.c) */
+	int err = config_change(config);
+
+	if (err)
+		return err;
+	if (depth > DEPTH_MAX)
+		return config_fail(config, -EINVAL, "verify depth: %u is more than %d", depth,
+				   DEPTH_MAX);
+	SSL_CTX_set_verify_depth(config->ctx, (int)depth);
+	return 0;
+}
+
 /* ---- from where they come ---- */
 
 typedef int (*use_fn)(struct tlsfd_config *config, struct pem *pem);

@@ -46,6 +46,8 @@ TLSFD_CHECKED int tlsfd_config_set_ca_mem(struct tlsfd_config *, const void *pem
 /* Revocation lists; with one, every certificate of a chain must be covered. */
 TLSFD_CHECKED int tlsfd_config_set_crl_file(struct tlsfd_config *, const char *path);
 TLSFD_CHECKED int tlsfd_config_set_crl_mem(struct tlsfd_config *, const void *pem, size_t size);
+/* How many intermediate authorities a peer's chain may have; default: 100. */
+TLSFD_CHECKED int tlsfd_config_set_verify_depth(struct tlsfd_config *, unsigned depth);
 
 enum tlsfd_version { TLSFD_TLS_1_2 = 0x0303, TLSFD_TLS_1_3 = 0x0304 };
 
@@ -66,8 +68,8 @@ enum tlsfd_client_auth { TLSFD_CLIENT_AUTH_NONE, TLSFD_CLIENT_AUTH_OPTIONAL, TLS
 /* What a server asks of clients; default: nothing. Needs authorities of its own. */
 TLSFD_CHECKED int tlsfd_config_set_client_auth(struct tlsfd_config *, enum tlsfd_client_auth);
 /* Certificate by server name: connections whose SNI matches name ("*.example.org" too)
- * use that config's certificate, OCSP response, trust, client authentication and ALPN;
- * -EINVAL if anything else was set on it. Keeps a reference. */
+ * use that config's certificate, OCSP response, trust (with CRLs, depth), client
+ * authentication and ALPN; -EINVAL if anything else was set on it. Keeps a reference. */
 TLSFD_CHECKED int tlsfd_config_add_name(struct tlsfd_config *, const char *name,
 					struct tlsfd_config *for_name);
 /* Session tickets that a TLS 1.3 server sends (default 2; 0: none), and sessions that

@@ -6,6 +6,7 @@
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
 #include <openssl/x509v3.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,12 +45,13 @@ struct wanted {
 	const char *name, *alt;
 	const struct identity *issuer; /* NULL: itself */
 	long from, to;                 /* seconds from now */
-	int rsa;
+	int rsa, authority;
 };
 
 static void fill_in(struct identity *id, const struct wanted *w, const struct identity *issuer)
 {
 	static long serial;
+	bool authority = !w->issuer || w->authority;
 	X509_NAME *name = X509_get_subject_name(id->cert);
 
 	X509_set_version(id->cert, X509_VERSION_3);
@@ -61,8 +63,8 @@ static void fill_in(struct identity *id, const struct wanted *w, const struct id
 	X509_set_issuer_name(id->cert, X509_get_subject_name(issuer->cert));
 	X509_set_pubkey(id->cert, id->key);
 	extend(id->cert, issuer->cert, NID_basic_constraints,
-	       w->issuer ? "critical,CA:FALSE" : "critical,CA:TRUE");
-	if (!w->issuer)
+	       authority ? "critical,CA:TRUE" : "critical,CA:FALSE");
+	if (authority)
 		extend(id->cert, issuer->cert, NID_key_usage, "critical,keyCertSign,cRLSign");
 	extend(id->cert, issuer->cert, NID_subject_key_identifier, "hash");
 	if (w->alt)
@@ -111,18 +113,21 @@ void pki_make(void)
 	static const char alt[] = "DNS:localhost,DNS:*.wild.test,IP:127.0.0.1,IP:::1";
 	const struct identity *ca = &pki.ca;
 
-	make(&pki.ca, (struct wanted){ "tests CA", NULL, NULL, -DAY, DAY, 0 });
-	make(&pki.other_ca, (struct wanted){ "another CA", NULL, NULL, -DAY, DAY, 0 });
-	make(&pki.good, (struct wanted){ "good", alt, ca, -DAY, DAY, 0 });
-	make(&pki.rsa, (struct wanted){ "rsa", alt, ca, -DAY, DAY, 1 });
-	make(&pki.expired, (struct wanted){ "expired", alt, ca, -DAY, -HOUR, 0 });
-	make(&pki.revoked, (struct wanted){ "revoked", alt, ca, -DAY, DAY, 0 });
-	make(&pki.foreign, (struct wanted){ "foreign", alt, &pki.other_ca, -DAY, DAY, 0 });
+	make(&pki.ca, (struct wanted){ "tests CA", NULL, NULL, -DAY, DAY, 0, 0 });
+	make(&pki.other_ca, (struct wanted){ "another CA", NULL, NULL, -DAY, DAY, 0, 0 });
+	make(&pki.good, (struct wanted){ "good", alt, ca, -DAY, DAY, 0, 0 });
+	make(&pki.rsa, (struct wanted){ "rsa", alt, ca, -DAY, DAY, 1, 0 });
+	make(&pki.expired, (struct wanted){ "expired", alt, ca, -DAY, -HOUR, 0, 0 });
+	make(&pki.revoked, (struct wanted){ "revoked", alt, ca, -DAY, DAY, 0, 0 });
+	make(&pki.foreign, (struct wanted){ "foreign", alt, &pki.other_ca, -DAY, DAY, 0, 0 });
 	make(&pki.elsewhere,
-	     (struct wanted){ "elsewhere", "DNS:elsewhere.test", ca, -DAY, DAY, 0 });
-	make(&pki.address, (struct wanted){ "address", "IP:127.0.0.1", ca, -DAY, DAY, 0 });
-	make(&pki.link_local, (struct wanted){ "link-local", "IP:fe80::1", ca, -DAY, DAY, 0 });
-	make(&pki.client, (struct wanted){ "client", NULL, ca, -DAY, DAY, 0 });
+	     (struct wanted){ "elsewhere", "DNS:elsewhere.test", ca, -DAY, DAY, 0, 0 });
+	make(&pki.address, (struct wanted){ "address", "IP:127.0.0.1", ca, -DAY, DAY, 0, 0 });
+	make(&pki.link_local, (struct wanted){ "link-local", "IP:fe80::1", ca, -DAY, DAY, 0, 0 });
+	make(&pki.client, (struct wanted){ "client", NULL, ca, -DAY, DAY, 0, 0 });
+	make(&pki.middle[0], (struct wanted){ "middle 0", NULL, ca, -DAY, DAY, 0, 1 });
+	make(&pki.middle[1], (struct wanted){ "middle 1", NULL, &pki.middle[0], -DAY, DAY, 0, 1 });
+	make(&pki.deep, (struct wanted){ "deep", alt, &pki.middle[1], -DAY, DAY, 0, 0 });
 	pki.crl_pem = make_crl(ca, pki.revoked.cert, -HOUR, DAY);
 	pki.old_crl_pem = make_crl(ca, pki.revoked.cert, -DAY, -HOUR);
 }
@@ -176,6 +181,7 @@ void pki_free(void)
 	struct identity *all[] = {
 		&pki.ca,      &pki.other_ca, &pki.good,	     &pki.rsa,	  &pki.expired,
 		&pki.revoked, &pki.foreign,  &pki.elsewhere, &pki.address, &pki.link_local, &pki.client,
+		&pki.middle[0], &pki.middle[1], &pki.deep,
 	};
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)

@@ -21,6 +21,7 @@ struct identity {
 extern struct pki {
 	struct identity ca, other_ca;
 	struct identity good, rsa, expired, revoked, foreign, elsewhere, address, link_local, client;
+	struct identity middle[2], deep; /* deep is issued by middle[1], that by middle[0] */
 	char *crl_pem;     /* of ca: `revoked` is on it */
 	char *old_crl_pem; /* of ca, out of date */
 } pki;
