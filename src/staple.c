@@ -164,7 +164,9 @@ static int match(struct response *r)
 	SSL_CTX_select_current_cert(ctx, current);
 	if (got < 0)
 		return refuse_by_openssl(r, "the digests in the OCSP response can't be checked");
-	return got ? 0 : refuse(r, "the OCSP response is for another certificate");
+	return got ? 0 :
+		     config_fail(r->config, -ENODATA,
+				 "%s: the OCSP response is for another certificate", r->name);
 }
 
 /* ---- is it good? ---- */

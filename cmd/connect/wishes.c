@@ -45,6 +45,8 @@ const struct setting wishes_table[] = {
 	  AT(listen) },
 	{ "ca", "FILE", "trust these authorities, not the system's", set_text, AT(ca) },
 	{ "crl", "FILE", "revocation lists", set_text, AT(crl) },
+	{ "verify-depth", "N", "intermediate authorities of the server's certificate (100)",
+	  set_number, AT(verify_depth), 0, 100 },
 	{ "cert", "FILE", "our certificate and its chain, if we are asked for one", set_text,
 	  AT(certificate) },
 	{ "key", "FILE", "its key (default: in the same file)", set_text, AT(key) },
@@ -86,6 +88,7 @@ void wishes_start(struct wishes *w)
 {
 	*w = (struct wishes){ .min = TLSFD_TLS_1_2,
 			      .max = TLSFD_TLS_1_3,
+			      .verify_depth = 100,
 			      .timeout_ms = 30000,
 			      .grace_ms = 30000,
 			      .max_connections = 1000 };
@@ -120,6 +123,8 @@ static int fill(struct tlsfd_config *config, const struct wishes *w)
 		err = tlsfd_config_set_ca_file(config, w->ca);
 	if (!err && w->crl)
 		err = tlsfd_config_set_crl_file(config, w->crl);
+	if (!err)
+		err = tlsfd_config_set_verify_depth(config, w->verify_depth);
 	if (!err && w->certificate)
 		err = tlsfd_config_set_certificate_file(config, w->certificate,
 							w->key ? w->key : w->certificate);

@@ -22,7 +22,7 @@ struct wishes {
 	bool only_ipv4, only_ipv6;
 	bool insecure_no_verify, require_kernel, no_half_close, no_resumption, verbose;
 	unsigned timeout_ms, idle_ms, grace_ms; /* idle_ms 0: no limit */
-	unsigned max_connections;
+	unsigned verify_depth, max_connections;
 };
 
 extern const struct setting wishes_table[];

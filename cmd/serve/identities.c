@@ -16,6 +16,7 @@
 struct load {
 	const struct service *service;
 	struct tlsfd_config *base;
+	bool *stapled; /* of each --ocsp: there is a certificate that it is for */
 	char *error;
 	size_t size;
 };
@@ -42,6 +43,8 @@ static int set_trust(const struct load *l, struct tlsfd_config *config)
 		err = tlsfd_config_set_ca_file(config, s->client_ca);
 	if (!err && s->crl)
 		err = tlsfd_config_set_crl_file(config, s->crl);
+	if (!err)
+		err = tlsfd_config_set_verify_depth(config, s->verify_depth);
 	return fail_config(l, err, config);
 }
 
@@ -118,16 +121,72 @@ static int add_names(const struct load *l, X509 *cert, struct tlsfd_config *conf
 	return err;
 }
 
+/* ---- OCSP responses ---- */
+
+/* One that is out of date is left out, as it will be when it gets so: clients do without,
+ * and a restart is not the time to stop serving. */
+static int set_response(const struct load *l, struct tlsfd_config *config, const char *path)
+{
+	int err = tlsfd_config_set_ocsp_file(config, path);
+
+	if (err != -EKEYEXPIRED)
+		return err;
+	if (config != l->base) /* said once */
+		log_error("warning", "%s; it is not sent", tlsfd_config_error(config));
+	return 0;
+}
+
+/* Each file of --ocsp goes to the certificate that it is for. */
+static int set_responses(const struct load *l, struct tlsfd_config *config)
+{
+	const struct texts *ocsp = &l->service->ocsp;
+	int err = 0;
+
+	for (size_t i = 0; i < ocsp->count && (!err || err == -ENODATA); i++) {
+		err = set_response(l, config, ocsp->at[i]);
+		l->stapled[i] = l->stapled[i] || !err;
+	}
+	return err == -ENODATA ? 0 : fail_config(l, err, config);
+}
+
+static int check_responses(const struct load *l)
+{
+	const struct texts *ocsp = &l->service->ocsp;
+
+	for (size_t i = 0; i < ocsp->count; i++)
+		if (!l->stapled[i]) {
+			snprintf(l->error, l->size,
+				 "%s: the OCSP response is for none of the certificates",
+				 ocsp->at[i]);
+			return -ENODATA;
+		}
+	return 0;
+}
+
 /* ---- certificates ---- */
 
-static int add_for_names(const struct load *l, X509 *leaf, const char *cert, const char *key)
+struct files {
+	const char *cert, *key, *ocsp; /* ocsp NULL: none of its own */
+};
+
+static int set_certificate(const struct load *l, struct tlsfd_config *config,
+			   const struct files *files)
+{
+	int err = tlsfd_config_set_certificate_file(config, files->cert, files->key);
+
+	if (!err && files->ocsp)
+		err = set_response(l, config, files->ocsp);
+	return err ? fail_config(l, err, config) : set_responses(l, config);
+}
+
+static int add_for_names(const struct load *l, X509 *leaf, const struct files *files)
 {
 	struct tlsfd_config *config;
 	int err = tlsfd_config_new(&config);
 
 	if (err)
 		return fail(l, err, NULL);
-	err = fail_config(l, tlsfd_config_set_certificate_file(config, cert, key), config);
+	err = set_certificate(l, config, files);
 	if (!err)
 		err = set_trust(l, config);
 	if (!err)
@@ -137,23 +196,20 @@ static int add_for_names(const struct load *l, X509 *leaf, const char *cert, con
 }
 
 /* The first one is for all other names, too. */
-static int add(const struct load *l, const char *cert, const char *key, bool first)
+static int add(const struct load *l, const struct files *files, bool first)
 {
+	int err = first ? set_certificate(l, l->base, files) : 0;
 	X509 *leaf;
-	int err = 0;
 
-	if (first)
-		err = fail_config(l, tlsfd_config_set_certificate_file(l->base, cert, key),
-				  l->base);
 	if (err)
 		return err;
-	leaf = read_leaf(cert);
+	leaf = read_leaf(files->cert);
 	if (!leaf) { /* or it is being replaced, and was there a moment ago */
-		snprintf(l->error, l->size, "%s: no certificate can be read from it", cert);
+		snprintf(l->error, l->size, "%s: no certificate can be read from it", files->cert);
 		return -EINVAL;
 	}
-	warn_if_expired(leaf, cert);
-	err = add_for_names(l, leaf, cert, key);
+	warn_if_expired(leaf, files->cert);
+	err = add_for_names(l, leaf, files);
 	X509_free(leaf);
 	return err;
 }
@@ -166,18 +222,30 @@ static int is_certificate(const struct dirent *entry)
 	       (!strcmp(entry->d_name + n - 4, ".pem") || !strcmp(entry->d_name + n - 4, ".crt"));
 }
 
+/* name's, with another end if it is given; NULL: no memory. */
+static char *path_of(const char *folder, const char *name, const char *end)
+{
+	char *path;
+	size_t n = strlen(name) - (end ? 4 : 0);
+
+	return asprintf(&path, "%s/%.*s%s", folder, (int)n, name, end ? end : "") < 0 ? NULL : path;
+}
+
 static int add_from_folder(const struct load *l, const char *folder, const char *name, bool first)
 {
-	char *cert, *key;
-	int err = -ENOMEM;
+	char *cert = path_of(folder, name, NULL), *key = path_of(folder, name, ".key"),
+	     *ocsp = path_of(folder, name, ".ocsp");
+	int err = cert && key && ocsp ? 0 : fail(l, -ENOMEM, NULL);
 
-	if (asprintf(&cert, "%s/%s", folder, name) < 0)
-		return fail(l, err, NULL);
-	if (asprintf(&key, "%s/%.*s.key", folder, (int)strlen(name) - 4, name) >= 0) {
-		err = add(l, cert, access(key, F_OK) == 0 ? key : cert, first);
-		free(key);
-	}
+	if (!err)
+		err = add(l,
+			  &(struct files){ .cert = cert,
+					   .key = access(key, F_OK) == 0 ? key : cert,
+					   .ocsp = access(ocsp, F_OK) == 0 ? ocsp : NULL },
+			  first);
 	free(cert);
+	free(key);
+	free(ocsp);
 	return err;
 }
 
@@ -210,7 +278,10 @@ static int add_all(const struct load *l, const struct self_signed *self)
 	int err = 0;
 
 	for (size_t i = 0; i < s->cert.count && !err; i++)
-		err = add(l, s->cert.at[i], s->key.count ? s->key.at[i] : s->cert.at[i], i == 0);
+		err = add(l,
+			  &(struct files){ .cert = s->cert.at[i],
+					   .key = s->key.count ? s->key.at[i] : s->cert.at[i] },
+			  i == 0);
 	if (!err && s->cert_dir)
 		err = add_folder(l, s->cert_dir, !s->cert.count);
 	if (!err && self && !s->cert.count && !s->cert_dir)
@@ -219,7 +290,7 @@ static int add_all(const struct load *l, const struct self_signed *self)
 								   self->pem_size, self->key,
 								   self->key_size),
 				  l->base);
-	return err;
+	return err ? err : check_responses(l);
 }
 
 /* Loopback's shortest connection: a socket to itself. */
@@ -256,11 +327,15 @@ int identities_load(struct tlsfd_config **config, const struct service *service,
 		    const struct self_signed *self, const struct ratchet *ratchet, char *error,
 		    size_t size)
 {
-	struct load l = { service, NULL, error, size };
+	struct load l = { .service = service, .error = error, .size = size };
 	int err = tlsfd_config_new(&l.base);
 
-	if (err)
-		return fail(&l, err, NULL);
+	l.stapled = calloc(service->ocsp.count + 1, sizeof(*l.stapled));
+	if (err || !l.stapled) {
+		tlsfd_config_free(l.base);
+		free(l.stapled);
+		return fail(&l, -ENOMEM, NULL);
+	}
 	err = set_offer(&l, l.base);
 	if (!err)
 		err = set_trust(&l, l.base);
@@ -270,6 +345,7 @@ int identities_load(struct tlsfd_config **config, const struct service *service,
 		err = fail_config(&l, ratchet_give(ratchet, l.base), l.base);
 	if (!err)
 		err = use_once(&l);
+	free(l.stapled);
 	if (err)
 		tlsfd_config_free(l.base);
 	else

@@ -13,11 +13,13 @@
 struct service {
 	struct texts listen, forward;
 	struct texts cert, key; /* pairs */
+	struct texts ocsp;
 	char *cert_dir, *client_ca, *crl, *alpn, *ciphers, *groups, *user, *group, *config;
 	char *metrics;
 	bool self_signed, require_kernel, check_config, self_check;
 	enum tlsfd_client_auth client_auth;
 	enum tlsfd_version min_version, max_version;
+	unsigned verify_depth;
 	unsigned workers;			  /* 0: one per CPU */
 	unsigned max_connections, max_handshakes; /* 0: as many as there are file descriptors */
 	unsigned handshake_ms, idle_ms, grace_ms, ticket_renewal_ms;

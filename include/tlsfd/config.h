@@ -36,7 +36,8 @@ TLSFD_CHECKED int tlsfd_config_set_certificate_mem(struct tlsfd_config *, const 
 						   size_t chain_size, const void *key,
 						   size_t key_size);
 /* For servers: the OCSP response, in DER, that says that a certificate set before is good;
- * sent to clients that ask until it expires. -EKEYEXPIRED: it has; -EKEYREVOKED. */
+ * sent to clients that ask until it expires. -EKEYEXPIRED: it has; -EKEYREVOKED; -ENODATA:
+ * it is for another certificate. */
 TLSFD_CHECKED int tlsfd_config_set_ocsp_file(struct tlsfd_config *, const char *path);
 TLSFD_CHECKED int tlsfd_config_set_ocsp_mem(struct tlsfd_config *, const void *der, size_t size);
 
