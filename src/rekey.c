@@ -19,10 +19,20 @@ enum { ASK_AGAIN_SECONDS = 60 };
 
 /* ---- what is kept ---- */
 
-/* A yes is for ever. After a no the module may be replaced, but not often. */
+static bool yes; /* this kernel can; for ever */
+
+/* The counters came with the ability (Linux 6.14). A pair of sockets has to show it where
+ * there is no /proc; that costs a connection in the counters, and wants loopback. */
+static bool ask_kernel(void)
+{
+	int counts = sys_tls_counts("TlsRxRekeyOk");
+
+	return counts < 0 ? probe_kernel(PROBE_REKEY).verdict == PROBE_YES : counts;
+}
+
+/* After a no the module may be replaced, but not often. */
 static bool kernel_can(void)
 {
-	static bool yes;
 	static time_t no_until;
 	struct timespec now = { 0 };
 
@@ -31,12 +41,17 @@ static bool kernel_can(void)
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
 	if (now.tv_sec < __atomic_load_n(&no_until, __ATOMIC_RELAXED))
 		return false;
-	if (probe_kernel(PROBE_REKEY).verdict == PROBE_YES) {
+	if (ask_kernel()) {
 		__atomic_store_n(&yes, true, __ATOMIC_RELAXED);
 		return true;
 	}
 	__atomic_store_n(&no_until, now.tv_sec + ASK_AGAIN_SECONDS, __ATOMIC_RELAXED);
 	return false;
+}
+
+void rekey_ask(void)
+{
+	(void)kernel_can();
 }
 
 void rekey_keep(struct rekey *r, const struct plan *plan)
@@ -343,10 +358,14 @@ int rekey_go_on(struct tlsfd *c, uint16_t cipher)
 	bool passed = r->limit == UINT64_MAX;
 
 	r->cipher = cipher_of_type(cipher);
-	r->in_kernel = c->control.tls13 && kernel_can();
-	for (enum way way = RX; way < WAYS; way++)
+	for (enum way way = RX; way < WAYS; way++) {
 		if (r->secret_size[way] && !is_secret_of_keys(c, way))
 			return -ESTALE;
+		/* whoever kept it had asked; we may be confined, and can't */
+		if (r->secret_size[way])
+			__atomic_store_n(&yes, true, __ATOMIC_RELAXED);
+	}
+	r->in_kernel = c->control.tls13 && kernel_can();
 	set_limit(r);
 	if (passed && r->limit != UINT64_MAX)
 		pass_limit(c);

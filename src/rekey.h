@@ -35,6 +35,9 @@ struct rekey {
 	bool in_kernel; /* RX is, TLS 1.3, and this kernel can change keys */
 };
 
+/* Finds out whether this kernel can change keys, while the process still can. */
+void rekey_ask(void);
+
 /* Before the handover forgets the traffic secrets: keeps those that will be needed. */
 void rekey_keep(struct rekey *r, const struct plan *plan);
 void rekey_start(struct tlsfd *c, const struct plan *plan);

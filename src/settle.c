@@ -8,6 +8,7 @@
 #include "names.h"
 #include "offer.h"
 #include "realm.h"
+#include "rekey.h"
 #include "staple.h"
 #include "watch.h"
 
@@ -56,6 +57,8 @@ static int settle_all(struct tlsfd_config *config)
 {
 	int err = offer_settle(config);
 
+	if (config->kernel != TLSFD_KERNEL_NEVER && config->max == TLSFD_TLS_1_3)
+		rekey_ask();
 	if (!err)
 		err = settle_versions(config);
 	if (!err && !config->has_trust && SSL_CTX_set_default_verify_paths(config->ctx) != 1)

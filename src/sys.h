@@ -67,6 +67,10 @@ int sys_spare_fds(int fd, unsigned n);
 /* 1: both are the same socket, 0: they are not; or a negative errno. */
 int sys_same_file(int a, int b);
 
+/* Does net/tls have this counter (/proc/net/tls_stat)? 1, 0, or a negative errno: it can't be
+ * asked. */
+int sys_tls_counts(const char *counter);
+
 /* 1: CAP_NET_ADMIN in the initial user namespace (what autoloading of a module
  * asks for, net/ipv4/tcp_ulp.c), 0: not, or not known. */
 int sys_may_load_modules(void);
