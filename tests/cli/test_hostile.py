@@ -15,7 +15,6 @@ import pytest
 
 from connecting import PLACE, Server, digest, tls
 from serving import BIN, LIMIT, Backend, answer, saying, unused_port
-from test_serve import backend, ca, one, serve  # noqa: F401, the fixtures
 
 
 def wait_for(condition):

@@ -14,7 +14,7 @@ import pytest
 
 from serving import LIMIT, Authority, answer, saying
 from test_roles import KERNEL, has, needs_root, wait_for
-from test_serve import backend, ca, one, reloaded, serve  # noqa: F401, the fixtures
+from test_serve import reloaded
 
 PLACE = "kernel" if KERNEL else "user"
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
