@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: MIT
+"""Options of serve and connect that no other test would miss if they were ignored."""
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import time
+
+import pytest
+
+from connecting import HANDSHAKE, KERNEL, OK, Server, connect, one_line, only, receive_all, refused, said, tls, V12
+from serving import LIMIT, Serve, answer, openssl, saying
+
+NO_KERNEL_HAS = "ECDHE-ECDSA-AES128-SHA256"
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+
+def s_client(server, *options):
+    """A client that only says hello."""
+    return subprocess.run(["openssl", "s_client", "-connect", "127.0.0.1:%d" % server.port, *options],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          timeout=LIMIT, check=False)
+
+
+# ---- serve ----
+
+def revoke(ca, cert):
+    """A list of the CA's that has this certificate."""
+    path = ca.path("list.crl")
+    config = ["-config", ca.path("ca.cnf"), "-cert", ca.root, "-keyfile", ca.path("root.key")]
+    openssl("ca", *config, "-revoke", cert)
+    openssl("ca", *config, "-gencrl", "-crldays", "1", "-out", path)
+    return path
+
+
+def test_serve_crl(serve, one, ca, backend):
+    good, bad = ca.issue("good-client"), ca.issue("bad-client")
+    server = serve("--forward", backend(saying(b"hello")).target, *one, "--client-ca", ca.root, "--crl",
+                   revoke(ca, bad[0]))
+    context = ssl.create_default_context(cafile=ca.root)
+    context.load_cert_chain(*bad)
+    with pytest.raises(OSError), server.connect(context) as connection:
+        connection.recv(1)  # TLS 1.3: the client learns of it with its first read
+    assert "revoked" in server.line(event="connection", end="handshake")["error"]
+    context.load_cert_chain(*good)
+    with server.connect(context) as connection:
+        assert answer(connection) == b"hello"
+
+
+@pytest.mark.parametrize("word, asked", [("none", False), ("optional", True), ("required", True)])
+def test_serve_client_auth(serve, one, ca, backend, tmp_path, word, asked):
+    (tmp_path / "config").write_text("client-auth none\n")  # what the command line has wins
+    server = serve("--forward", backend(saying(b"hello")).target, *one, "--client-ca", ca.root, "--config",
+                   str(tmp_path / "config"), "--client-auth", word)
+    shown = s_client(server).stdout
+    assert ("Acceptable client certificate CA names" in shown) == asked, shown
+    assert (server.line(event="connection")["end"] == "handshake") == (word == "required")
+
+
+def test_serve_groups(serve, one, backend):
+    server = serve("--forward", backend(saying(b"hello")).target, *one, "--groups", "P-384")
+    assert "Server Temp Key: ECDH, secp384r1" in s_client(server).stdout
+    server.line(event="connection")
+    assert s_client(server, "-groups", "X25519:P-256").returncode != 0
+    assert server.line(2, event="connection")["end"] == "handshake"
+
+
+@needs_root
+def test_serve_group(serve, one, backend):
+    server = serve("--forward", backend(saying(b"hello")).target, *one, "--user", "nobody", "--group", "daemon")
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
+    assert server.workers()
+    for pid in server.workers():
+        with open("/proc/%d/status" % pid, encoding="ascii") as status:
+            ids = {line.split()[0]: line.split()[1:] for line in status if line[:3] in ("Uid", "Gid", "Gro")}
+        assert set(ids["Gid:"]) == {"1"} and "0" not in ids["Uid:"] and ids["Groups:"] in ([], ["1"]), ids
+
+
+def test_serve_key_in_the_certificates_file(serve, ca, backend, tmp_path):
+    both = tmp_path / "both.pem"
+    both.write_bytes(b"".join(open(path, "rb").read() for path in ca.issue("both.example")))
+    server = serve("--forward", backend(saying(b"hello")).target, "--cert", str(both))
+    with server.connect(ssl.create_default_context(cafile=ca.root), "both.example") as connection:
+        assert answer(connection) == b"hello"
+
+
+def test_serve_handshake_timeout(serve, one, backend):
+    server = serve("--forward", backend().target, *one, "--handshake-timeout", "0.3")
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", server.port), LIMIT) as silent:
+        assert silent.recv(1) == b""
+    assert 0.2 < time.monotonic() - began < 5  # it would be 10
+    assert server.line(event="connection")["error"] == "the handshake was not done in time"
+
+
+# ---- connect ----
+
+@pytest.mark.parametrize("options, field, value", [
+    (["--max-version", "1.2"], "version", "TLSv1.2"),
+    (["--ciphers", "TLS_CHACHA20_POLY1305_SHA256"], "cipher", "TLS_CHACHA20_POLY1305_SHA256")],
+                         ids=["max-version", "ciphers"])
+def test_connect_offer(certs, options, field, value):
+    """One at a time, of a server that would take another."""
+    server = Server(tls(certs, receive_all))
+    assert said(connect(server.port, "-v", "--ca", certs.root, *options))[field] == value
+    server.finish()
+
+
+def test_connect_groups(certs):
+    """The server takes one group alone."""
+    def prepare(context):
+        context.set_ecdh_curve("secp384r1")
+
+    server = Server(tls(certs, receive_all, prepare))
+    done = connect(server.port, "--ca", certs.root, "--groups", "P-384")
+    assert done.returncode == OK, done.stderr
+    server.finish()
+    server = Server(lambda plain: refused(plain, certs, prepare))
+    one_line(connect(server.port, "--ca", certs.root, "--groups", "P-256"), HANDSHAKE, "alert 40")
+    server.finish()
+
+
+@pytest.mark.parametrize("options, status", [([], OK), (["--require-kernel"], KERNEL)], ids=["may", "must"])
+def test_connect_require_kernel(certs, options, status):
+    """With a cipher that no kernel has."""
+    def prepare(context):
+        only(V12)(context)
+        context.set_ciphers(NO_KERNEL_HAS)
+
+    server = Server((tls(certs, receive_all, prepare) if status == OK else
+                     lambda plain: refused(plain, certs, prepare)))
+    done = connect(server.port, "--ca", certs.root, "--ciphers", NO_KERNEL_HAS, *options, stdin=b"secret")
+    assert done.returncode == status, done.stderr
+    assert server.finish() == (b"secret" if status == OK else b"")
+
+
+def test_connect_grace(certs):
+    server = Server(tls(certs, lambda peer: (peer.sendall(b"x"), refused_by_end(peer))))
+    tunnel = Serve("--ca", certs.root, "--grace", "0.3", f"localhost:{server.port}", verb="connect")
+    with socket.create_connection(("127.0.0.1", tunnel.port), LIMIT) as plain:
+        assert plain.recv(1) == b"x"
+        began = time.monotonic()
+        tunnel.signal(signal.SIGTERM)
+        assert tunnel.wait() == OK
+    assert 0.2 < time.monotonic() - began < 10  # it would be 30
+    tunnel.process.stdout.close()
+    server.finish()
+
+
+def refused_by_end(peer):
+    with pytest.raises(OSError):
+        peer.recv(1)
