@@ -5,7 +5,8 @@
 #	make check      all tests, in kernels that have TLS
 #	make bench      tlsfd serve beside nginx, hitch, HAProxy and stunnel (bench/README.md)
 #	make soak       connections for half an hour (SOAK=seconds), with rekeys and moves
-#	make deps       installs the Debian packages for all of these but bench
+#	make browser    Chromium loads a page through tlsfd serve; screenshots in build/browser
+#	make deps       installs the Debian packages for all of these but bench and browser
 #	make install    DESTDIR, PREFIX (/usr/local)
 
 BUILD   ?= build
@@ -16,7 +17,7 @@ SOAK    ?= 1800
 # Debian's own tools before others of the same name
 export PATH := /usr/sbin:/usr/bin:/sbin:/bin:$(PATH)
 
-.PHONY: all demo check soak bench deps build-deps demo-deps install clean
+.PHONY: all demo check soak bench browser deps build-deps demo-deps install clean
 
 all: build-deps $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -50,6 +51,12 @@ soak: deps
 	@$(MAKE) --no-print-directory all
 	@TLSFD_SOAK_SECONDS=$(SOAK) TLSFD_TEST_SECONDS=$$((2 * $(SOAK) + 60)) \
 		lab/run --timeout $$((2 * $(SOAK) + 90)) -- $(BUILD)/tests/kernel/soak
+
+browser:
+	@tools/deps build lab test browser
+	@$(MAKE) --no-print-directory all
+	@TLSFD_BIN=$(BUILD)/tlsfd TLSFD_BUILD=$(BUILD) TLSFD_NO_SKIP=1 \
+		lab/run --timeout 300 -- tests/programs tests/browser
 
 install: build-deps $(BUILD)/build.ninja
 	@meson configure $(BUILD) --prefix $(PREFIX)
