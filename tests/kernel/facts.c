@@ -16,24 +16,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "expect.h"
 #include "link.h"
-#include "place.h"
 #include "suite.h"
 
-enum { ALERT = 21, DATA = 23, FOR_EVER = 50 };
+enum { FOR_EVER = 50 };
 
 static void begin(struct tested *t, void **state)
 {
 	place_connect(t, *state, KERNEL);
-}
-
-static void expect_record(struct tested *t, int type, const void *data, size_t n)
-{
-	uint8_t got[16384], got_type = 0;
-
-	assert_int_equal(raw_receive(&t->peer, &got_type, got), n);
-	assert_int_equal(got_type, type);
-	assert_memory_equal(got, data, n);
 }
 
 /* 0 and up, or a negative errno. */
@@ -101,7 +92,7 @@ static void test_empty_control(void **state)
 	assert_int_equal(bare_recv(&t, buf, sizeof(buf)), -EIO);
 	assert_int_equal(bare_recvmsg(&t, buf, sizeof(buf), &type), 0);
 	assert_int_equal(type, ALERT);
-	raw_send(&t.peer, DATA, "goes on", 7);
+	say(&t.peer, "goes on");
 	wait_for(t.fd, POLLIN);
 	assert_int_equal(bare_recvmsg(&t, buf, sizeof(buf), &type), 7);
 	assert_int_equal(type, DATA);
@@ -183,7 +174,7 @@ static void test_low_water(void **state)
 	begin(&t, state);
 	wait.fd = t.fd;
 	assert_int_equal(setsockopt(t.fd, SOL_SOCKET, SO_RCVLOWAT, &(int){ 1000 }, sizeof(int)), 0);
-	raw_send(&t.peer, DATA, "small", 5);
+	say(&t.peer, "small");
 	assert_int_equal(poll(&wait, 1, 300), 0);
 	assert_int_equal(bare_recv(&t, buf, sizeof(buf)), 5);
 	assert_memory_equal(buf, "small", 5);
@@ -198,7 +189,7 @@ static void test_splice(void **state)
 
 	begin(&t, state);
 	assert_int_equal(pipe(pipes), 0);
-	raw_send(&t.peer, DATA, "data", 4);
+	say(&t.peer, "data");
 	wait_for(t.fd, POLLIN);
 	assert_int_equal(splice(t.fd, NULL, pipes[1], NULL, 100, SPLICE_F_NONBLOCK), 4);
 	assert_int_equal(read(pipes[0], buf, sizeof(buf)), 4);

@@ -10,52 +10,18 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "connection.h"
+#include "expect.h"
+#include "link.h"
 #include "parcel.h"
-#include "place.h"
 #include "probe.h"
 #include "stats.h"
 #include "suite.h"
-
-enum { HANDSHAKE = 22, DATA = 23 };
 
 static void begin(struct tested *t, void **state)
 {
 	if (probe_kernel(PROBE_REKEY).verdict != PROBE_YES)
 		skip_because("this kernel can't change keys");
 	place_connect(t, *state, KERNEL);
-}
-
-static void expect_record(struct tested *t, int type, const void *data, size_t n)
-{
-	uint8_t got[16384], got_type = 0;
-
-	assert_int_equal(raw_receive(&t->peer, &got_type, got), n);
-	assert_int_equal(got_type, type);
-	assert_memory_equal(got, data, n);
-}
-
-static void expect_read(struct tested *t, const char *text)
-{
-	char got[64] = "";
-
-	assert_int_equal(patient_read(t, got, sizeof(got)), strlen(text));
-	assert_memory_equal(got, text, strlen(text));
-}
-
-static void expect_works(struct tested *t)
-{
-	raw_send(&t->peer, DATA, "to us", 5);
-	expect_read(t, "to us");
-	assert_int_equal(tlsfd_write(t->c, "to the peer", 11), 11);
-	expect_record(t, DATA, "to the peer", 11);
-}
-
-static void wait_for_input(int fd)
-{
-	struct pollfd p = { .fd = fd, .events = POLLIN };
-
-	assert_int_equal(poll(&p, 1, 5000), 1);
 }
 
 static void expect_update(struct tested *t, uint8_t request)
@@ -74,9 +40,9 @@ static void test_key_updates(void **state)
 	begin(&t, state);
 	for (int i = 0; i < 10; i++) {
 		raw_update_keys(&t.peer, true);
-		raw_send(&t.peer, DATA, "answered", 8);
+		say(&t.peer, "answered");
 		if (i & 1) /* it waits in the kernel meanwhile */
-			wait_for_input(t.fd);
+			wait_for(t.fd, POLLIN);
 		else
 			expect_read(&t, "answered");
 		move_on(&t.c, &t.fd);
@@ -106,12 +72,12 @@ static void test_split(void **state)
 	begin(&t, state);
 	for (size_t cut = 1; cut < sizeof(message); cut++) {
 		raw_send(&t.peer, HANDSHAKE, message, cut);
-		wait_for_input(t.fd);
+		wait_for(t.fd, POLLIN);
 		assert_int_equal(tlsfd_read(t.c, got, sizeof(got)), -EAGAIN);
 		move_on(&t.c, &t.fd);
 		raw_send(&t.peer, HANDSHAKE, message + cut, sizeof(message) - cut);
 		raw_next_out(&t.peer);
-		raw_send(&t.peer, DATA, "whole", 5);
+		say(&t.peer, "whole");
 		expect_read(&t, "whole");
 		expect_update(&t, 0);
 	}
@@ -138,7 +104,7 @@ static void test_answer_waits(void **state)
 	while (tlsfd_write(t.c, zero, 1) > 0)
 		;
 	raw_update_keys(&t.peer, true);
-	wait_for_input(t.fd);
+	wait_for(t.fd, POLLIN);
 	assert_int_equal(tlsfd_read(t.c, got, sizeof(got)), -EAGAIN);
 	assert_int_equal(tlsfd_pass(&t.c, pair[0]), -EAGAIN);
 	while (t.c && raw_receive(&t.peer, &type, data) > 0 && type == DATA)

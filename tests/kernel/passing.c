@@ -1,6 +1,6 @@
 /*
  * Moving a connection: it goes on as if it had stayed, and the ways in which it can't go.
- * Both ends of the Unix socket are here; see upgrade.c for other processes.
+ * Both ends of the Unix socket are here; see processes.c for others.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -16,42 +16,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "expect.h"
 #include "link.h"
 #include "parcel.h"
-#include "place.h"
 #include "suite.h"
-
-enum { ALERT = 21, HANDSHAKE = 22, DATA = 23 };
 
 static void begin(struct tested *t, void **state)
 {
 	place_connect(t, *state, KERNEL);
-}
-
-static void expect_record(struct tested *t, int type, const void *data, size_t n)
-{
-	uint8_t got[16384], got_type = 0;
-
-	assert_int_equal(raw_receive(&t->peer, &got_type, got), n);
-	assert_int_equal(got_type, type);
-	assert_memory_equal(got, data, n);
-}
-
-static void expect_read(struct tested *t, const char *text)
-{
-	char got[64] = "";
-
-	assert_int_equal(patient_read(t, got, sizeof(got)), strlen(text));
-	assert_memory_equal(got, text, strlen(text));
-}
-
-/* Both ways. */
-static void expect_works(struct tested *t)
-{
-	raw_send(&t->peer, DATA, "to us", 5);
-	expect_read(t, "to us");
-	assert_int_equal(tlsfd_write(t->c, "to the peer", 11), 11);
-	expect_record(t, DATA, "to the peer", 11);
 }
 
 /* ---- it goes on ---- */
@@ -76,9 +48,9 @@ static void test_data_waits(void **state)
 	char got[5];
 
 	begin(&t, state);
-	raw_send(&t.peer, DATA, "01234rest", 9);
+	say(&t.peer, "01234rest");
 	assert_int_equal(patient_read(&t, got, 5), 5);
-	raw_send(&t.peer, DATA, " and more", 9);
+	say(&t.peer, " and more");
 	move_on(&t.c, &t.fd);
 	expect_read(&t, "rest and more");
 	place_close(&t);
@@ -137,7 +109,7 @@ static void test_we_closed(void **state)
 	move_on(&t.c, &t.fd);
 	assert_int_equal(tlsfd_write(t.c, "late", 4), -EPIPE);
 	assert_int_equal(tlsfd_shutdown(t.c), 0);
-	raw_send(&t.peer, DATA, "still read", 10);
+	say(&t.peer, "still read");
 	expect_read(&t, "still read");
 	expect_record(&t, ALERT, "\1\0", 2); /* one only */
 	assert_int_equal(raw_receive(&t.peer, &type, data), -1);
@@ -184,7 +156,7 @@ static void test_message_under_way(void **state)
 		wait_for(t.fd, POLLIN);
 		assert_int_equal(tlsfd_read(t.c, got, sizeof(got)), -EAGAIN);
 		move_on(&t.c, &t.fd);
-		raw_send(&t.peer, DATA, "in between", 10);
+		say(&t.peer, "in between");
 		assert_int_equal(patient_read(&t, got, sizeof(got)), -EPROTO);
 	}
 	place_close(&t);

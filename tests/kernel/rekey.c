@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "place.h"
+#include "expect.h"
 #include "probe.h"
 #include "stats.h"
 #include "suite.h"
@@ -20,11 +20,6 @@ static bool kernel_can(void)
 }
 
 /* ---- what the peer does ---- */
-
-static void say(struct raw_peer *p, const char *text)
-{
-	raw_send(p, 23, text, strlen(text));
-}
 
 static void one(struct raw_peer *p)
 {
