@@ -12,6 +12,7 @@
 
 #include "expect.h"
 #include "link.h"
+#include "needle.h"
 #include "parcel.h"
 #include "probe.h"
 #include "stats.h"
@@ -260,52 +261,26 @@ static void test_two_owners(void **state)
 	place_close(&t);
 }
 
-/* How often it is in this process's writable memory. */
-__attribute__((no_sanitize("address"))) static int count_in_memory(const volatile uint8_t *secret,
-								   size_t size)
-{
-	FILE *maps = fopen("/proc/self/maps", "re");
-	unsigned long from, to;
-	char line[512];
-	int count = 0;
-
-	assert_non_null(maps);
-	while (fgets(line, sizeof(line), maps)) {
-		if (sscanf(line, "%lx-%lx rw", &from, &to) != 2 || !strstr(line, " rw") ||
-		    strstr(line, "[v"))
-			continue;
-		for (const volatile uint8_t *at = (void *)from; at + size <= (uint8_t *)to; at++) {
-			size_t same = 0;
-
-			while (same < size && at[same] == secret[same])
-				same++;
-			count += same == size;
-		}
-	}
-	fclose(maps);
-	return count;
-}
-
 /* The raw peer has both secrets in this process, too: one more is the connection's. */
 static void test_no_secret_left(void **state)
 {
 	struct tested t;
 	int pair[2];
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-	skip_because("a sanitizer has memory of its own");
-#endif
+	if (SANITIZED)
+		skip_because("a sanitizer has memory of its own");
 	begin(&t, state);
 	open_pair(SOCK_STREAM, pair);
 	for (int server = 0; server < 2; server++) {
-		const uint8_t *secret = t.peer.secret[server];
-		size_t size = t.peer.secret_size;
-		int before = count_in_memory(secret, size);
+		struct needle secret;
+		int before;
 
+		needle_make(&secret, "secret", t.peer.secret[server], t.peer.secret_size);
+		before = needle_count(&secret);
 		assert_int_equal(tlsfd_pass(&t.c, pair[0]), 0);
-		assert_int_equal(count_in_memory(secret, size), before - 1);
+		assert_int_equal(needle_count(&secret), before - 1);
 		assert_int_equal(tlsfd_take(&t.c, pair[1]), 0);
-		assert_int_equal(count_in_memory(secret, size), before);
+		assert_int_equal(needle_count(&secret), before);
 		close(t.fd);
 		t.fd = tlsfd_fd(t.c);
 	}

@@ -32,6 +32,18 @@ int suite_run(int argc, char **argv);
 /* What this OpenSSL or this kernel can't do. Doesn't return. */
 void skip_because(const char *reason);
 
+/* Is this program built with AddressSanitizer or ThreadSanitizer? */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
 #define LENGTH(a) (sizeof(a) / sizeof((a)[0]))
 
 #endif

@@ -284,15 +284,7 @@ static void old_callback_unprepared(void **state)
 /* ---- memory is short ---- */
 
 /* A sanitizer has a calloc of its own. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-
-#ifndef SANITIZED
+#if !SANITIZED
 /* The calls of this program, so of the library in it; not OpenSSL's. */
 static unsigned fails_after;
 
@@ -527,7 +519,7 @@ int main(int argc, char **argv)
 		snprintf(name, sizeof(name), "TLS 1.%d %s", k / 2 ? 3 : 2,
 			 v.server ? "server" : "client");
 		add_tests(&v, k / 2 ? IN_13 : IN_12, name);
-#ifndef SANITIZED
+#if !SANITIZED
 		add_shortages(&v, name);
 #endif
 	}

@@ -1,7 +1,7 @@
 /*
  * Secrets have an end: after the handover and SSL_free the process's own memory is
- * searched for the traffic secrets, the keys, the master secret. The peer is another
- * process. What is searched for is kept here masked only, so that it isn't found.
+ * searched for the traffic secrets, the keys, the master secret. The peer is another process.
+ * What a refusal leaves behind: leftovers.c.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -16,19 +16,13 @@
 #include <unistd.h>
 
 #include "cipher.h"
+#include "elsewhere.h"
 #include "keys.h"
+#include "needle.h"
 #include "probe.h"
 #include "refused.h"
 #include "suite.h"
 #include "watch.h"
-
-enum { MASK = 0xa5, LONGEST = 48 };
-
-struct needle {
-	const char *name;
-	size_t size;
-	uint8_t masked[LONGEST];
-};
 
 enum { SECRET_RX, SECRET_TX, KEY_RX, KEY_TX, MASTER, NEEDLES };
 
@@ -36,36 +30,30 @@ struct needles {
 	struct needle n[NEEDLES];
 };
 
-static void mask(struct needle *n, const char *name, const uint8_t *bytes, size_t size)
-{
-	n->name = name;
-	n->size = size;
-	for (size_t i = 0; i < size; i++)
-		n->masked[i] = bytes[i] ^ MASK;
-}
-
 /* ---- collecting, in a child: its memory goes with it ---- */
 
 static void collect(SSL *ssl, struct needles *all)
 {
 	const SSL_CIPHER *suite = SSL_get_current_cipher(ssl);
-	const struct cipher *cipher = cipher_find(SSL_CIPHER_get_cipher_nid(suite),
-						  SSL_CIPHER_get_name(suite));
+	const struct cipher *cipher =
+		cipher_find(SSL_CIPHER_get_cipher_nid(suite), SSL_CIPHER_get_name(suite));
 	const struct watch *w = watch_of(ssl);
-	uint8_t master[LONGEST];
+	uint8_t master[SSL_MAX_MASTER_KEY_LENGTH];
 
 	for (enum way way = RX; way < WAYS; way++) {
 		struct crypto_info info;
 
 		if (keys_derive(ssl, w, way, cipher, &info) < 0)
 			_exit(1);
-		mask(&all->n[KEY_RX + way], "key", cipher_key(cipher, &info), cipher->key_size);
-		mask(&all->n[SECRET_RX + way], "traffic secret", w->way[way].secret,
-		     w->way[way].secret_size);
+		needle_make(&all->n[KEY_RX + way], "key", cipher_key(cipher, &info),
+			    cipher->key_size);
+		needle_make(&all->n[SECRET_RX + way], "traffic secret", w->way[way].secret,
+			    w->way[way].secret_size);
 	}
 	if (SSL_version(ssl) == TLS1_2_VERSION)
-		mask(&all->n[MASTER], "master secret", master,
-		     SSL_SESSION_get_master_key(SSL_get_session(ssl), master, sizeof(master)));
+		needle_make(
+			&all->n[MASTER], "master secret", master,
+			SSL_SESSION_get_master_key(SSL_get_session(ssl), master, sizeof(master)));
 }
 
 static void collect_masked(SSL *ssl, struct needles *all)
@@ -95,70 +83,12 @@ static void collect_masked(SSL *ssl, struct needles *all)
 
 /* ---- searching ---- */
 
-static bool tell_where; /* where nothing may be found */
-
-__attribute__((no_sanitize("address", "thread"))) static bool
-matches(const volatile uint8_t *at, const struct needle *n)
-{
-	for (size_t i = 0; i < n->size; i++)
-		if ((uint8_t)(at[i] ^ MASK) != n->masked[i])
-			return false;
-	return true;
-}
-
-__attribute__((no_sanitize("address", "thread"))) static int
-search_region(const uint8_t *from, const uint8_t *to, const struct needle *n, const char *line)
-{
-	const uint8_t first = n->masked[0];
-	int hits = 0;
-
-	for (const uint8_t *at = from; at + n->size <= to; at++) {
-		if ((uint8_t)(*(const volatile uint8_t *)at ^ MASK) == first && matches(at, n)) {
-			hits++;
-			if (tell_where)
-				printf("# %s at %p in %s", n->name, (const void *)at, line);
-		}
-	}
-	return hits;
-}
-
-/* All writable memory of this process; how often n is there. */
-static int search(const struct needle *n)
-{
-	static char maps[1 << 18];
-	FILE *f = fopen("/proc/self/maps", "re");
-	int hits = 0;
-	size_t got;
-
-	assert_non_null(f);
-	got = fread(maps, 1, sizeof(maps) - 1, f);
-	fclose(f);
-	maps[got] = '\0';
-	if (!n->size)
-		return 0;
-	for (char *line = maps, *next; *line; line = next) {
-		char text[256];
-		unsigned long from, to;
-		char perms[8];
-
-		next = strchr(line, '\n');
-		next = next ? next + 1 : line + strlen(line);
-		snprintf(text, sizeof(text), "%.*s", (int)(next - line), line);
-		if (sscanf(text, "%lx-%lx %7s", &from, &to, perms) == 3 && perms[0] == 'r' &&
-		    perms[1] == 'w' && !strstr(text, "[v"))
-			hits += search_region((const uint8_t *)from, (const uint8_t *)to, n, text);
-	}
-	return hits;
-}
-
 static void assert_nowhere(const struct needles *all, size_t from, size_t to)
 {
 	int hits = 0;
 
-	tell_where = true;
 	for (size_t i = from; i < to; i++)
-		hits += search(&all->n[i]);
-	tell_where = false;
+		hits += needle_tell(&all->n[i]);
 	assert_int_equal(hits, 0);
 }
 
@@ -167,77 +97,11 @@ static void assert_nowhere(const struct needles *all, size_t from, size_t to)
 static void assert_everything_is_found(const struct link *l, const struct needles *all)
 {
 	for (size_t i = 0; i < NEEDLES; i++) {
-		int hits = search(&all->n[i]);
+		int hits = needle_count(&all->n[i]);
 
 		if (all->n[i].size && !hits && !(l->v.ktls && (i == KEY_RX || i == KEY_TX)))
 			fail_msg("the %s is not found where it must be", all->n[i].name);
 	}
-}
-
-/* ---- the peer, in a process of its own ---- */
-
-static void echo(SSL *ssl, int fd)
-{
-	struct pollfd p = { .fd = fd, .events = POLLIN };
-	char buf[4096];
-	int done = 0;
-
-	while (poll(&p, 1, 10000) == 1) {
-		int n = done ? SSL_read(ssl, buf, sizeof(buf)) : SSL_do_handshake(ssl);
-
-		if (!done && n == 1) {
-			done = 1;
-			continue;
-		}
-		if (n > 0 && done)
-			SSL_write(ssl, buf, n);
-		if (n <= 0 && SSL_get_error(ssl, n) != SSL_ERROR_WANT_READ)
-			break;
-	}
-}
-
-/* A link whose peer lives elsewhere; both handshakes are done. A client that waits for
- * sessions keeps something: see kept_for_tickets. */
-static struct link *to_another_process(const struct variant *v, bool wants_sessions, pid_t *peer)
-{
-	struct link *l = link_new(v);
-	int ret;
-
-	if (!wants_sessions)
-		SSL_CTX_sess_set_new_cb(l->us.ctx, NULL);
-	link_open(l);
-	fflush(stdout);
-	*peer = fork();
-	assert_true(*peer >= 0);
-	if (*peer == 0) {
-		close(l->us.fd);
-		SSL_do_handshake(l->peer.ssl);
-		echo(l->peer.ssl, l->peer.fd);
-		_exit(0);
-	}
-	close(l->peer.fd);
-	l->peer.fd = l->peer.write_fd = -1;
-	SSL_free(l->peer.ssl);
-	l->peer.ssl = NULL;
-	while ((ret = SSL_do_handshake(l->us.ssl)) != 1 &&
-	       SSL_get_error(l->us.ssl, ret) == SSL_ERROR_WANT_READ)
-		wait_for(l->us.fd, POLLIN);
-	assert_int_equal(ret, 1);
-	return l;
-}
-
-static void say_and_hear(struct link *l, size_t n)
-{
-	struct flow out = { .end = &l->us, .out = true, .left = n }, in = { .end = &l->us, .left = n };
-
-	assert_null(run_flows(&out, 1));
-	assert_null(run_flows(&in, 1));
-}
-
-static void end(struct link *l, pid_t peer)
-{
-	link_free(l);
-	waitpid(peer, NULL, 0);
 }
 
 /* ---- tests ---- */
@@ -273,7 +137,7 @@ static void gone_after_the_handover(void **state)
 {
 	struct needles all;
 	pid_t peer;
-	struct link *l = to_another_process(*state, false, &peer);
+	struct link *l = link_elsewhere(*state, false, &peer);
 
 	say_and_hear(l, 100);
 	collect_masked(l->us.ssl, &all);
@@ -283,11 +147,11 @@ static void gone_after_the_handover(void **state)
 	forget_sessions(l);
 	if (makes_ticket(l))
 		printf("# the master secret is found %d times: OpenSSL's work on the ticket\n",
-		       search(&all.n[MASTER]));
+		       needle_count(&all.n[MASTER]));
 	else
 		assert_nowhere(&all, MASTER, NEEDLES);
 	say_and_hear(l, 1000);
-	end(l, peer);
+	end_elsewhere(l, peer);
 }
 
 /* A connection that can change its keys keeps the secrets, and each until the next only. */
@@ -295,7 +159,7 @@ static void kept_until_the_next(void **state)
 {
 	struct needles all;
 	pid_t peer;
-	struct link *l = to_another_process(*state, false, &peer);
+	struct link *l = link_elsewhere(*state, false, &peer);
 
 	if (probe_kernel(PROBE_REKEY).verdict != PROBE_YES)
 		skip_because("this kernel can't change keys");
@@ -303,14 +167,14 @@ static void kept_until_the_next(void **state)
 	hand_over(l, VIA_CONN);
 	leave_openssl(l);
 	say_and_hear(l, 1000);
-	assert_int_equal(search(&all.n[SECRET_RX]), 1);
-	assert_int_equal(search(&all.n[SECRET_TX]), 1);
+	assert_int_equal(needle_count(&all.n[SECRET_RX]), 1);
+	assert_int_equal(needle_count(&all.n[SECRET_TX]), 1);
 	assert_int_equal(tlsfd_rekey(l->us.conn, true), 0);
 	assert_nowhere(&all, SECRET_TX, KEY_RX);
 	say_and_hear(l, 1000); /* and the peer's answer */
 	say_and_hear(l, 1000);
 	assert_nowhere(&all, SECRET_RX, MASTER);
-	end(l, peer);
+	end_elsewhere(l, peer);
 }
 
 /* Any other policy keeps none. */
@@ -318,7 +182,7 @@ static void wiped_by_policy(void **state)
 {
 	struct needles all;
 	pid_t peer;
-	struct link *l = to_another_process(*state, false, &peer);
+	struct link *l = link_elsewhere(*state, false, &peer);
 
 	collect_masked(l->us.ssl, &all);
 	hand_over(l, VIA_CONN);
@@ -326,7 +190,7 @@ static void wiped_by_policy(void **state)
 	assert_int_equal(tlsfd_set_rekey(l->us.conn, TLSFD_REKEY_CONTINUE, 0), 0);
 	say_and_hear(l, 1000);
 	assert_nowhere(&all, SECRET_RX, MASTER);
-	end(l, peer);
+	end_elsewhere(l, peer);
 }
 
 /* Nor is anything left of a connection that kept them. */
@@ -334,7 +198,7 @@ static void wiped_in_the_end(void **state)
 {
 	struct needles all;
 	pid_t peer;
-	struct link *l = to_another_process(*state, true, &peer);
+	struct link *l = link_elsewhere(*state, true, &peer);
 
 	collect_masked(l->us.ssl, &all);
 	hand_over(l, VIA_CONN);
@@ -343,7 +207,7 @@ static void wiped_in_the_end(void **state)
 	tlsfd_free(l->us.conn);
 	l->us.conn = NULL;
 	assert_nowhere(&all, SECRET_RX, MASTER);
-	end(l, peer);
+	end_elsewhere(l, peer);
 }
 
 /* One direction after the other. */
@@ -351,7 +215,7 @@ static void gone_after_two_steps(void **state)
 {
 	struct needles all;
 	pid_t peer;
-	struct link *l = to_another_process(*state, false, &peer);
+	struct link *l = link_elsewhere(*state, false, &peer);
 	struct tlsfd *half = NULL;
 
 	collect_masked(l->us.ssl, &all);
@@ -364,7 +228,7 @@ static void gone_after_two_steps(void **state)
 	say_and_hear(l, 1000);
 	forget_sessions(l);
 	assert_nowhere(&all, SECRET_RX, makes_ticket(l) ? MASTER : NEEDLES);
-	end(l, peer);
+	end_elsewhere(l, peer);
 }
 
 /* For a client's tickets OpenSSL stays, with the keys of both directions; the secrets that
@@ -373,19 +237,19 @@ static void kept_for_tickets(void **state)
 {
 	struct needles all;
 	pid_t peer;
-	struct link *l = to_another_process(*state, true, &peer);
+	struct link *l = link_elsewhere(*state, true, &peer);
 
 	collect_masked(l->us.ssl, &all);
 	hand_over_and_forget(l);
 	assert_nowhere(&all, SECRET_RX, KEY_RX);
-	assert_true(l->v.ktls || search(&all.n[KEY_RX]) > 0);
+	assert_true(l->v.ktls || needle_count(&all.n[KEY_RX]) > 0);
 	say_and_hear(l, 1000);
 	assert_int_equal(l->us.sessions, l->v.tickets);
 	assert_nowhere(&all, SECRET_RX, KEY_RX);
 	tlsfd_free(l->us.conn);
 	l->us.conn = NULL;
 	assert_nowhere(&all, SECRET_RX, NEEDLES);
-	end(l, peer);
+	end_elsewhere(l, peer);
 }
 
 /* ---- saved and loaded: the bytes are the program's, what is made of them is not ---- */
@@ -405,7 +269,7 @@ static void on_session(void *arg, struct tlsfd *c, const void *session, size_t s
 	(void)c;
 	for (int i = 0; i < 2; i++)
 		at += 4 + (at[2] << 8 | at[3]);
-	mask(&s->key, "the session's key", at + 4, (size_t)(at[2] << 8 | at[3]));
+	needle_make(&s->key, "the session's key", at + 4, (size_t)(at[2] << 8 | at[3]));
 	OPENSSL_clear_free(s->data, s->size);
 	s->data = OPENSSL_memdup(session, size);
 	s->size = size;
@@ -475,200 +339,60 @@ static void sessions_leave_nothing(void **state)
 
 	c = connect_to(l, first, NULL, &fd);
 	assert_non_null(s.data);
-	assert_true(search(&s.key) > 0);
+	assert_true(needle_count(&s.key) > 0);
 	close_connection(c, fd);
-	assert_int_equal(search(&s.key), 1); /* the program's */
+	assert_int_equal(needle_count(&s.key), 1); /* the program's */
 	c = connect_to(l, second, &s, &fd);
 	assert_true(tlsfd_resumed(c));
 	OPENSSL_clear_free(s.data, s.size);
 	close_connection(c, fd);
-	tell_where = true;
-	assert_int_equal(search(&s.key), 0);
-	tell_where = false;
+	assert_int_equal(needle_tell(&s.key), 0);
 	tlsfd_config_free(first);
 	tlsfd_config_free(second);
 	link_free(l);
 }
 
-/* ---- refused: what OpenSSL leaves behind by itself is not more with tlsfd ---- */
+/* ---- all of them ---- */
 
-static struct needles logged;
-
-static int hex(char c)
-{
-	return c <= '9' ? c - '0' : (c | 32) - 'a' + 10;
-}
-
-/* Masks as it reads: no copy is made. */
-static void log_masked(const SSL *ssl, const char *line)
-{
-	static const char *const labels[] = { "CLIENT_TRAFFIC_SECRET_0 ", "SERVER_TRAFFIC_SECRET_0 " };
-
-	(void)ssl;
-	for (size_t i = 0; i < LENGTH(labels); i++) {
-		struct needle *n = &logged.n[i];
-		const char *at = strrchr(line, ' ') + 1;
-
-		if (strncmp(line, labels[i], strlen(labels[i])))
-			continue;
-		n->name = labels[i];
-		for (n->size = 0; n->size < LONGEST && at[0] && at[1]; at += 2)
-			n->masked[n->size++] = (uint8_t)(hex(at[0]) << 4 | hex(at[1])) ^ MASK;
-	}
-}
-
-/* Exit status of a child: hits after SSL_free. */
-static int hits_after(const struct variant *v, bool prepared, bool refuse)
-{
-	struct variant with = *v;
-	struct link *l;
-	int hits = 0, ret;
-	pid_t peer;
-
-	with.unprepared = true;
-	l = link_new(&with);
-	SSL_CTX_set_keylog_callback(l->us.ctx, log_masked);
-	if (prepared)
-		assert_int_equal(tlsfd_prepare(l->us.ctx), 0);
-	link_open(l);
-	peer = fork();
-	if (peer == 0) {
-		close(l->us.fd);
-		SSL_do_handshake(l->peer.ssl);
-		echo(l->peer.ssl, l->peer.fd);
-		_exit(0);
-	}
-	close(l->peer.fd);
-	l->peer.fd = l->peer.write_fd = -1;
-	SSL_free(l->peer.ssl);
-	l->peer.ssl = NULL;
-	while ((ret = SSL_do_handshake(l->us.ssl)) != 1 &&
-	       SSL_get_error(l->us.ssl, ret) == SSL_ERROR_WANT_READ)
-		wait_for(l->us.fd, POLLIN);
-	if (refuse)
-		SSL_set_shutdown(l->us.ssl, SSL_SENT_SHUTDOWN); /* -ENOTCONN, closed */
-	if (prepared)
-		assert_true(tlsfd_handover(l->us.ssl, NULL, NULL) < 0);
-	leave_openssl(l);
-	for (size_t i = 0; i < 2; i++) {
-		assert_true(logged.n[i].size >= 32);
-		hits += search(&logged.n[i]);
-	}
-	end(l, peer);
-	return hits;
-}
-
-static int in_a_child(const struct variant *v, bool prepared, bool refuse)
-{
-	int status;
-	pid_t child;
-
-	fflush(stdout);
-	child = fork();
-	if (child == 0) {
-		alarm(30);
-		_exit(hits_after(v, prepared, refuse));
-	}
-	waitpid(child, &status, 0);
-	assert_true(WIFEXITED(status));
-	return WEXITSTATUS(status);
-}
-
-static void a_refusal_adds_nothing(void **state)
-{
-	int without = in_a_child(*state, false, true), with = in_a_child(*state, true, true);
-
-	printf("# refused and freed: secrets found %d times, without tlsfd %d\n", with, without);
-	assert_true(with <= without);
-}
-
-/* The client verifies, and does not trust: it has seen all secrets by then or not;
- * nothing of tlsfd's keeps them. */
-static int refuse_certificate(int ok, X509_STORE_CTX *store)
-{
-	(void)ok;
-	X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_REJECTED);
-	return 0;
-}
-
-static int hits_after_failure(bool prepared)
-{
-	struct variant v = TLS13;
-	struct link *l;
-	int hits = 0;
-
-	v.server = true;
-	v.unprepared = true;
-	v.client_cert = true;
-	l = link_new(&v);
-	SSL_CTX_set_keylog_callback(l->us.ctx, log_masked);
-	SSL_CTX_set_verify(l->us.ctx, SSL_VERIFY_PEER, refuse_certificate);
-	if (prepared)
-		assert_int_equal(tlsfd_prepare(l->us.ctx), 0);
-	SSL_CTX_set_keylog_callback(l->peer.ctx, NULL);
-	link_open(l);
-	if (fork() == 0) {
-		close(l->us.fd);
-		SSL_do_handshake(l->peer.ssl);
-		echo(l->peer.ssl, l->peer.fd);
-		_exit(0);
-	}
-	close(l->peer.fd);
-	l->peer.fd = l->peer.write_fd = -1;
-	SSL_free(l->peer.ssl);
-	l->peer.ssl = NULL;
-	for (int ret = 0; (ret = SSL_do_handshake(l->us.ssl)) != 1;) {
-		if (SSL_get_error(l->us.ssl, ret) != SSL_ERROR_WANT_READ)
-			break;
-		wait_for(l->us.fd, POLLIN);
-	}
-	assert_false(SSL_is_init_finished(l->us.ssl));
-	if (prepared)
-		assert_true(tlsfd_handover(l->us.ssl, NULL, NULL) < 0);
-	leave_openssl(l);
-	tell_where = true;
-	for (size_t i = 0; i < 2; i++)
-		hits += search(&logged.n[i]);
-	tell_where = false;
-	link_free(l);
-	return hits;
-}
-
-static void a_failed_handshake_adds_nothing(void **state)
-{
-	int hits[2], status;
-
-	(void)state;
-	for (int prepared = 0; prepared < 2; prepared++) {
-		fflush(stdout);
-		if (fork() == 0) {
-			alarm(30);
-			_exit(hits_after_failure(prepared));
-		}
-		wait(&status);
-		assert_true(WIFEXITED(status));
-		hits[prepared] = WEXITSTATUS(status);
-	}
-	printf("# failed and freed: secrets found %d times, without tlsfd %d\n", hits[1], hits[0]);
-	assert_true(hits[1] <= hits[0]);
-}
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
-
-/* Its allocator isn't malloc, and its shadow is terabytes. */
 static void not_under_a_sanitizer(void **state)
 {
 	(void)state;
 	skip_because("a sanitizer has memory of its own");
+}
+
+static void add(CMUnitTestFunction test, const struct variant *v, const char *name)
+{
+	suite_add(test, v, sizeof(*v), "%s, %s %s%s", name, v->suite,
+		  v->server ? "server" : "client", v->ktls ? ", OpenSSL's kTLS on" : "");
+}
+
+static void add_client(const struct variant *v)
+{
+	if (v->tickets)
+		suite_add(kept_for_tickets, v, sizeof(*v), "kept for tickets, then gone, %s%s",
+			  v->suite, v->ktls ? ", OpenSSL's kTLS on" : "");
+	if (v->tickets || v->version == TLS1_2_VERSION)
+		suite_add(sessions_leave_nothing, v, sizeof(*v), "sessions leave nothing, %s%s",
+			  v->suite, v->ktls ? ", in user space" : "");
+}
+
+static void add_all(const struct variant *v)
+{
+	add(gone_after_the_handover, v, "gone after the handover");
+	if (!v->ktls)
+		add(gone_after_two_steps, v, "gone after two steps");
+	if (v->version == TLS1_3_VERSION) {
+		add(kept_until_the_next, v, "kept until the next");
+		add(wiped_by_policy, v, "wiped by policy");
+		add(wiped_in_the_end, v, "wiped in the end");
+	} else {
+		struct variant id = *v;
+
+		id.resume = RESUME_SESSION_ID;
+		add(gone_after_the_handover, &id, "gone, no tickets");
+	}
+	if (!v->server)
+		add_client(v);
 }
 
 int main(int argc, char **argv)
@@ -691,40 +415,7 @@ int main(int argc, char **argv)
 
 		v.server = i & 1;
 		v.ktls = i & 2;
-		suite_add(gone_after_the_handover, &v, sizeof(v), "gone after the handover, %s %s%s",
-			  v.suite, v.server ? "server" : "client", v.ktls ? ", OpenSSL's kTLS on" : "");
-		if (v.version == TLS1_2_VERSION) {
-			struct variant id = v;
-
-			id.resume = RESUME_SESSION_ID;
-			suite_add(gone_after_the_handover, &id, sizeof(id),
-				  "gone, no tickets, %s %s%s", v.suite, v.server ? "server" : "client",
-				  v.ktls ? ", OpenSSL's kTLS on" : "");
-		}
-		if (!v.server && v.tickets)
-			suite_add(kept_for_tickets, &v, sizeof(v), "kept for tickets, then gone, %s%s",
-				  v.suite, v.ktls ? ", OpenSSL's kTLS on" : "");
-		if (!v.server && (v.tickets || v.version == TLS1_2_VERSION))
-			suite_add(sessions_leave_nothing, &v, sizeof(v), "sessions leave nothing, %s%s",
-				  v.suite, v.ktls ? ", in user space" : "");
-		if (!v.ktls)
-			suite_add(gone_after_two_steps, &v, sizeof(v), "gone after two steps, %s %s",
-				  v.suite, v.server ? "server" : "client");
-		if (v.version == TLS1_3_VERSION) {
-			suite_add(kept_until_the_next, &v, sizeof(v), "kept until the next, %s %s%s",
-				  v.suite, v.server ? "server" : "client",
-				  v.ktls ? ", OpenSSL's kTLS on" : "");
-			suite_add(wiped_by_policy, &v, sizeof(v), "wiped by policy, %s %s%s",
-				  v.suite, v.server ? "server" : "client",
-				  v.ktls ? ", OpenSSL's kTLS on" : "");
-			suite_add(wiped_in_the_end, &v, sizeof(v), "wiped in the end, %s %s%s",
-				  v.suite, v.server ? "server" : "client",
-				  v.ktls ? ", OpenSSL's kTLS on" : "");
-		}
-		if (!v.ktls && v.version == TLS1_3_VERSION)
-			suite_add(a_refusal_adds_nothing, &v, sizeof(v), "a refusal adds nothing, %s %s",
-				  v.suite, v.server ? "server" : "client");
+		add_all(&v);
 	}
-	suite_add(a_failed_handshake_adds_nothing, NULL, 0, "a failed handshake adds nothing");
 	return suite_run(argc, argv);
 }
