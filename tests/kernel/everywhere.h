@@ -19,7 +19,7 @@ struct setting {
 const struct setting *setting_of(void **state);
 
 enum { V12 = 1, V13 = 2, BOTH = V12 | V13 };
-enum { ANYWHERE = (1 << PLACES) - 1 };
+enum { ANYWHERE = (1 << PLACES) - 1, HANDED_OVER = (1 << SSL_PLACES) - 1 };
 
 struct everywhere {
 	CMUnitTestFunction test;
