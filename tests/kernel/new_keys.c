@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+#include "ktls.h"
 #include "stats.h"
 #include "sys.h"
 #include "updates.h"
