@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 import pytest
 
-from connecting import Certificates, Program, need
+from connecting import Certificates, Program, need, started
 from serving import Authority, Backend, Serve, echo
 
 
@@ -13,15 +13,7 @@ def certs(tmp_path_factory):
 
 @pytest.fixture
 def start():
-    programs = []
-
-    def begin(*command, **where):
-        programs.append(Program(*command, **where))
-        return programs[-1]
-
-    yield begin
-    for program in reversed(programs):
-        program.end()
+    yield from started(Program, Program.end)
 
 
 @pytest.fixture(scope="session")
@@ -38,25 +30,9 @@ def one(ca):
 
 @pytest.fixture
 def serve():
-    running = []
-
-    def begin(*options, **how):
-        running.append(Serve(*options, **how))
-        return running[-1]
-
-    yield begin
-    for server in running:
-        server.stop()
+    yield from started(Serve, Serve.stop)
 
 
 @pytest.fixture
 def backend():
-    running = []
-
-    def begin(handle=echo, **how):
-        running.append(Backend(handle, **how))
-        return running[-1]
-
-    yield begin
-    for server in running:
-        server.close()
+    yield from started(lambda handle=echo, **how: Backend(handle, **how), Backend.close)

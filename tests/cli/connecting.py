@@ -16,7 +16,7 @@ import threading
 import pytest
 
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "peers"))
-from peers import LIMIT, Certificates, Program, exchange, listening_port, missing, need  # noqa: E402,F401
+from peers import LIMIT, Certificates, Program, exchange, listening_port, missing, need, started  # noqa: E402,F401
 
 BIN = os.path.abspath(os.environ.get("TLSFD_BIN", "build/tlsfd"))
 PLACE = "user" if os.environ.get("TLSFD_EXPECT_TLS") == "0" else "kernel"

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from peers import BUILD, ECHO, STAT, TRANSFER, Certificates, Program, missing, need, set_high
+from peers import BUILD, ECHO, STAT, TRANSFER, Certificates, Program, missing, need, set_high, started
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,15 +25,7 @@ def certs(machine, tmp_path_factory):
 @pytest.fixture
 def start():
     """Starts programs that end with the test."""
-    programs = []
-
-    def begin(*command, **where):
-        programs.append(Program(*command, **where))
-        return programs[-1]
-
-    yield begin
-    for program in reversed(programs):
-        program.end()
+    yield from started(Program, Program.end)
 
 
 @pytest.fixture

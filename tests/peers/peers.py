@@ -37,6 +37,19 @@ def need(program):
         missing(program)
 
 
+def started(make, end):
+    """For a fixture: a function that makes things, all of which are ended with the test."""
+    running = []
+
+    def start(*args, **how):
+        running.append(make(*args, **how))
+        return running[-1]
+
+    yield start
+    for one in reversed(running):
+        end(one)
+
+
 class Program:
     """A running program. Its output goes to files, or is collected while it comes; end()
     is always called."""
