@@ -132,7 +132,7 @@ static void check_name(int depth, int named_depth, int version)
 		struct meeting m;
 
 		meet_open(&m, config, true, peer, NULL);
-		SSL_set_tlsext_host_name(m.peer, i ? name : base);
+		SSL_set_tlsext_host_name(m.peer, (i ? name : base));
 		meet_shake(&m);
 		assert_let_in(&m, with == UNSET || with >= 2, i ? "the name's" : "the base", with);
 	}
