@@ -112,12 +112,12 @@ _Static_assert(sizeof(struct head) <= PAGE_BYTES, "one page");
 
 static struct counts *page_of(const struct counts *first, unsigned page)
 {
-	return (struct counts *)(void *)((char *)(uintptr_t)first + (size_t)page * PAGE_BYTES);
+	return (struct counts *)(void *)((char *)first + (size_t)page * PAGE_BYTES);
 }
 
 static struct head *head_of(const struct counts *first)
 {
-	return (struct head *)(void *)(uintptr_t)first;
+	return (struct head *)(void *)first;
 }
 
 /* A process must not be able to make it shorter under the others. */
