@@ -126,6 +126,23 @@ static void plain_change_cipher_spec(struct raw_peer *p)
 	raw_send_bytes(p, "\x14\x03\x03\x00\x01\x01", 6);
 }
 
+/* RFC 6520: a request with 4 bytes of payload and 16 of padding. */
+static void heartbeat(struct raw_peer *p)
+{
+	static const uint8_t request[23] = { 1, 0, 4, 'b', 'e', 'a', 't' };
+
+	say(p, "before");
+	raw_send(p, 24, request, sizeof(request));
+	say(p, "wrong");
+}
+
+static void type_255(struct raw_peer *p)
+{
+	say(p, "before");
+	raw_send(p, 255, "?", 1);
+	say(p, "wrong");
+}
+
 static void type_99(struct raw_peer *p)
 {
 	raw_send(p, 99, "what?", 5);
@@ -260,6 +277,14 @@ static const struct ending endings[] = {
 	  .want = DEAD(-EBADMSG, 20),
 	  .want_openssl = LIKE(DEAD(-EBADMSG, SOME)) },
 	{ .name = "type 99", WHEN(BOTH, ANY), .act = type_99, .want = DEAD(-EPROTO, 10) },
+	{ .name = "heartbeat",
+	  WHEN(BOTH, ANY),
+	  .act = heartbeat,
+	  .want = { .data = "before", .result = -EPROTO, .alert = NONE, .reply = 10, .dead = true } },
+	{ .name = "type 255",
+	  WHEN(BOTH, ANY),
+	  .act = type_255,
+	  .want = { .data = "before", .result = -EPROTO, .alert = NONE, .reply = 10, .dead = true } },
 	{ .name = "bad tag", WHEN(BOTH, ANY), .act = bad_tag, .want = DEAD(-EBADMSG, 20) },
 	{ .name = "too long", WHEN(BOTH, ANY), .act = too_long, .want = DEAD(-EMSGSIZE, 22) },
 	{ .name = "a little too long",
