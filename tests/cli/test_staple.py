@@ -133,7 +133,8 @@ def test_out_of_date(serve, ca, backend, responder):
     old = responder.answer(cert, old=True)
     server = serve("--forward", backend().target, "--cert", cert, "--key", key, "--ocsp", old)
     assert stapled(server, ca, "one.example") is None
-    [said] = [line["error"] for line in server.matching(event="warning")]
+    [said] = [line["error"] for line in server.matching(event="warning")
+              if not line["error"].startswith("no kernel TLS")]
     assert old in said and "was good until 2020-" in said and "not sent" in said
 
 
@@ -144,7 +145,7 @@ def test_what_is_refused(ca, responder, tmp_path):
     garbage = str(tmp_path / "garbage")
     with open(garbage, "wb") as out:
         out.write(b"<html>no such page</html>")
-    assert refusal(*options, "--ocsp", good) == (0, "")
+    assert refusal(*options, "--ocsp", good)[0] == 0
     for path, sentence in ((other, "for none of the certificates"), (garbage, "no OCSP response in DER"),
                            (one[0], "no OCSP response in DER"), ("/no.such.file", "No such file"),
                            (responder.answer(one[0], "revoked", revoked=True), "is revoked")):

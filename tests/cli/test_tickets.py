@@ -91,6 +91,7 @@ def test_any_process_resumes(serve, one, backend, version):
     assert client.ask(server) is False
     for _ in range(20):
         assert client.ask(server) is True
+    lines(server, 21)  # in user space a handshake process has connections, and their lines
     for pid in server.workers("handshake"):
         os.kill(pid, signal.SIGKILL)
     server.line(4, event="worker", role="handshake")
