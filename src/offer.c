@@ -54,29 +54,41 @@ static int64_t now(void)
 	return ts.tv_sec;
 }
 
-/* The suites of this version that the kernel takes both ways. A question that could
- * not be asked is not a no; where all are no, the version is worth more than the
- * kernel's help. */
-static uint64_t ask_version(int version, bool *no)
+static uint64_t everything(void)
+{
+	return all_of(TLS1_3_VERSION, 0) | all_of(TLS1_2_VERSION, 0);
+}
+
+/* The suites of this version that the kernel takes both ways. Where a question could not be
+ * asked it is as it was before; where all are no, the version is worth more than the kernel's
+ * help. */
+static uint64_t ask_version(int version, uint64_t before, bool *no)
 {
 	uint64_t set = 0;
 
 	for (size_t i = 0; i < n_ciphers; i++) {
-		if (probe_cipher(&ciphers[i], (uint16_t)version).verdict == PROBE_NO)
-			*no = true;
-		else
-			set |= all_of(version, ciphers[i].nid);
+		uint64_t those = all_of(version, ciphers[i].nid);
+		enum probe_verdict verdict =
+			probe_cipher(&ciphers[i], (uint16_t)version).verdict;
+
+		*no |= verdict == PROBE_NO;
+		set |= verdict == PROBE_YES ? those : verdict == PROBE_NO ? 0 : those & before;
 	}
 	return set ? set : all_of(version, 0);
 }
 
-static void ask(struct offer *o)
+/* before: what is right as long as nobody knows better. A process that may not make sockets
+ * any more never will. */
+static void ask(struct offer *o, uint64_t before)
 {
 	/* one that fails makes the kernel look for its module: once is enough */
-	bool ulp = probe_kernel(PROBE_ULP).verdict == PROBE_YES, no = !ulp;
-	uint64_t taken = ulp ? ask_version(TLS1_3_VERSION, &no) | ask_version(TLS1_2_VERSION, &no) :
-			       all_of(TLS1_3_VERSION, 0) | all_of(TLS1_2_VERSION, 0);
+	enum probe_verdict ulp = probe_kernel(PROBE_ULP).verdict;
+	bool no = ulp != PROBE_YES;
+	uint64_t taken = ulp == PROBE_NO ? everything() : before;
 
+	if (ulp == PROBE_YES)
+		taken = ask_version(TLS1_3_VERSION, before, &no) |
+			ask_version(TLS1_2_VERSION, before, &no);
 	__atomic_store_n(&o->taken, taken, __ATOMIC_RELAXED);
 	__atomic_store_n(&o->ask_again, no, __ATOMIC_RELAXED);
 	__atomic_store_n(&o->asked_at, now(), __ATOMIC_RELAXED);
@@ -101,9 +113,9 @@ int offer_settle(struct tlsfd_config *config)
 	if (o->given)
 		return 0;
 	if (config->kernel == TLSFD_KERNEL_NEVER)
-		o->taken = all_of(TLS1_3_VERSION, 0) | all_of(TLS1_2_VERSION, 0);
+		o->taken = everything();
 	else
-		ask(o);
+		ask(o, everything());
 	o->in_ctx = o->taken;
 	o->tls13 = o->tls12 = true;
 	write_list(tls13, o->in_ctx, TLS1_3_VERSION);
@@ -124,7 +136,7 @@ void offer_renew(struct tlsfd_config *config, SSL *ssl)
 	if (__atomic_load_n(&o->ask_again, __ATOMIC_RELAXED) &&
 	    now() - __atomic_load_n(&o->asked_at, __ATOMIC_RELAXED) > ASK_AGAIN_SECONDS &&
 	    pthread_mutex_trylock(&config->lock) == 0) {
-		ask(o);
+		ask(o, __atomic_load_n(&o->taken, __ATOMIC_RELAXED));
 		pthread_mutex_unlock(&config->lock);
 	}
 	taken = __atomic_load_n(&o->taken, __ATOMIC_RELAXED);

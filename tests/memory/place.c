@@ -201,6 +201,36 @@ static void test_taken_no_longer(void **state)
 	tlsfd_config_free(config);
 }
 
+static int sockets_left = -1; /* -1: as many as are wanted */
+
+/* Takes libc's place, too. */
+int socket(int family, int type, int protocol)
+{
+	if (sockets_left == 0) {
+		errno = EPERM;
+		return -1;
+	}
+	sockets_left -= sockets_left > 0;
+	return (int)syscall(SYS_socket, family, type, protocol);
+}
+
+/* Who can't ask any more keeps the answer. */
+static void test_confined(void **state)
+{
+	struct tlsfd_config *config = config_of(&pki.good);
+	int refused = kernel_has_tls() ? -EPROTO : 0;
+
+	(void)state;
+	refused_at = 0;
+	check_asked(config, 0, refuse_one, refused, true);
+	sockets_left = 2; /* for the connection itself */
+	check_asked(config, 62, count_questions, refused, false);
+	assert_int_equal(sockets_left, 0);
+	sockets_left = -1;
+	check_asked(config, 62, count_questions, 0, true);
+	tlsfd_config_free(config);
+}
+
 /* ---- one direction only ---- */
 
 static int refuse_tx(int fd, int level, int name)
@@ -289,6 +319,7 @@ int main(void)
 		cmocka_unit_test(test_offer),
 		cmocka_unit_test(test_asked_again),
 		cmocka_unit_test(test_taken_no_longer),
+		cmocka_unit_test(test_confined),
 		cmocka_unit_test(test_refused_way),
 		cmocka_unit_test(test_early_bytes),
 	};
