@@ -297,7 +297,7 @@ void metrics_stop(struct metrics *m)
 		kill(m->pid, SIGTERM);
 	m->pid = 0;
 	listening_close(&m->listening);
-	if (m->plan_fd > 0)
+	if (m->plan_fd >= 0)
 		close(m->plan_fd);
 }
 
@@ -306,5 +306,6 @@ void metrics_leave(const struct metrics *m)
 	if (!m->listening.count)
 		return;
 	close(m->listening.fds[0]);
-	close(m->plan_fd);
+	if (m->plan_fd >= 0) /* or it comes later */
+		close(m->plan_fd);
 }

@@ -454,7 +454,7 @@ static int prepare(struct master *m)
 	m->workers = s->workers ? s->workers : count_cpus();
 	m->teams.loop = m->metrics.loop = &m->loop;
 	m->teams.ledger = m->metrics.ledger = &m->ledger;
-	m->ledger.fd = -1;
+	m->ledger.fd = m->metrics.plan_fd = -1;
 	m->teams.be = be;
 	m->teams.gone = gone;
 	m->teams.arg = m;
