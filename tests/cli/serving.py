@@ -9,10 +9,18 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 
 BIN = os.path.abspath(os.environ.get("TLSFD_BIN", "build/tlsfd"))
 LIMIT = 20  # seconds that any one thing may take
 CUT = (ssl.SSLError, ConnectionResetError)  # of Python's clients: an end without close_notify
+
+
+def wait_for(condition):
+    limit = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.01)
 
 
 def expected_place():

@@ -9,19 +9,11 @@ import signal
 import socket
 import ssl
 import subprocess
-import time
 
 import pytest
 
 from connecting import PLACE, Server, digest, tls
-from serving import BIN, LIMIT, Backend, answer, saying, unused_port
-
-
-def wait_for(condition):
-    limit = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.01)
+from serving import BIN, LIMIT, Backend, answer, saying, unused_port, wait_for
 
 
 # ---- the surroundings ----

@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from serving import BIN, CUT, LIMIT, answer, echo, expected_place, saying, unused_port, web
+from serving import BIN, CUT, LIMIT, answer, expected_place, saying, unused_port, web
 
 
 def refused(*options):
