@@ -81,6 +81,11 @@ static struct refusal refusal(const struct meaning *meanings, int err)
 	return (struct refusal){ .why = why ? why : TLSFD_WHY_SOCKET, .err = err };
 }
 
+struct refusal attach_refusal(int err)
+{
+	return refusal(ulp_errors, -err);
+}
+
 bool attach_ulp(int fd, struct refusal *no)
 {
 	int err;
@@ -89,7 +94,7 @@ bool attach_ulp(int fd, struct refusal *no)
 		return true;
 	err = sys_setsockopt(fd, SOL_TCP, TCP_ULP, "tls", sizeof("tls"));
 	if (err < 0)
-		*no = refusal(ulp_errors, -err);
+		*no = attach_refusal(err);
 	return err == 0;
 }
 

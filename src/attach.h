@@ -24,6 +24,9 @@ int attach_has_ulp(int fd);
  * net/ipv4/tcp_ulp.c, net/tls/tls_main.c:tls_init. */
 bool attach_ulp(int fd, struct refusal *no);
 
+/* The reason, of the negative errno of that call. */
+struct refusal attach_refusal(int err);
+
 /*
  * The same, tried before the handshake and without an answer: TCP_ULP asks for an
  * established connection, and a peer that sends a little and closes at once has

@@ -262,7 +262,7 @@ int tlsfd_config_set_kernel(struct tlsfd_config *config, enum tlsfd_kernel kerne
 
 	if (err)
 		return err;
-	if ((unsigned)kernel > TLSFD_KERNEL_NEVER)
+	if ((unsigned)kernel > TLSFD_KERNEL_IF_THERE)
 		return config_fail(config, -EINVAL, "kernel: no such choice");
 	config->kernel = kernel;
 	config->common = "kernel";

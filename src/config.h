@@ -12,6 +12,8 @@
 #include <stdint.h>
 #include <tlsfd.h>
 
+#include "attach.h"
+
 /* Which ciphers; see offer.c. */
 struct offer {
 	bool given;            /* by tlsfd_config_set_ciphers */
@@ -38,6 +40,7 @@ struct tlsfd_config {
 	struct offer offer;
 	enum tlsfd_version min, max;
 	enum tlsfd_kernel kernel;
+	struct refusal absent; /* TLSFD_KERNEL_IF_THERE, and it is not */
 	enum tlsfd_client_auth client_auth;
 	enum tlsfd_rekey rekey;
 	uint64_t rekey_records; /* 0: the cipher's limit */

@@ -112,7 +112,7 @@ int offer_settle(struct tlsfd_config *config)
 
 	if (o->given)
 		return 0;
-	if (config->kernel == TLSFD_KERNEL_NEVER)
+	if (config->kernel == TLSFD_KERNEL_NEVER || config->absent.why)
 		o->taken = everything();
 	else
 		ask(o, everything());

@@ -7,10 +7,22 @@
 #include "failure.h"
 #include "names.h"
 #include "offer.h"
+#include "probe.h"
 #include "realm.h"
 #include "rekey.h"
 #include "staple.h"
 #include "watch.h"
+
+/* A kernel without TLS need not be looked for at each connection. */
+static void look_for_kernel(struct tlsfd_config *config)
+{
+	struct probe_answer ulp = { PROBE_UNKNOWN, 0 };
+
+	if (config->kernel == TLSFD_KERNEL_IF_THERE)
+		ulp = probe_kernel(PROBE_ULP);
+	if (ulp.verdict == PROBE_NO)
+		config->absent = attach_refusal(ulp.error);
+}
 
 /* Versions without a cipher are not offered. */
 static int settle_versions(struct tlsfd_config *config)
@@ -32,7 +44,10 @@ static int settle_names(struct tlsfd_config *config)
 
 	for (struct name *n = config->names; n && !err; n = n->next) {
 		err = config_check_client_auth(n->config);
-		n->config->has_realm |= config->keyring && !n->config->frozen;
+		if (!n->config->frozen) {
+			n->config->has_realm |= config->keyring != NULL;
+			n->config->absent = config->absent;
+		}
 		if (!err)
 			err = settle(n->config);
 		if (err)
@@ -50,14 +65,18 @@ static int set_callbacks(struct tlsfd_config *config)
 	staple_serve(config);
 	names_serve(ctx);
 	SSL_CTX_set_info_callback(ctx, failure_note_alert);
-	return watch_context(ctx); /* calls the one that it finds */
+	/* OpenSSL's key log prints each byte by itself: 8 % of a handshake's instructions */
+	return config->absent.why ? 0 : watch_context(ctx); /* calls what it finds */
 }
 
 static int settle_all(struct tlsfd_config *config)
 {
-	int err = offer_settle(config);
+	int err;
 
-	if (config->kernel != TLSFD_KERNEL_NEVER && config->max == TLSFD_TLS_1_3)
+	look_for_kernel(config);
+	err = offer_settle(config);
+	if (config->kernel != TLSFD_KERNEL_NEVER && !config->absent.why &&
+	    config->max == TLSFD_TLS_1_3)
 		rekey_ask();
 	if (!err)
 		err = settle_versions(config);

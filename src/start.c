@@ -40,6 +40,14 @@ static int check_socket(struct tlsfd_config *config, int fd)
 	return err ? config_fail(config, err, "fd %d: %s", fd, strerrordesc_np(-err)) : 0;
 }
 
+/* Why a connection is not even tried to move; TLSFD_WHY_NONE: it is. */
+static struct refusal stays(const struct tlsfd_config *config)
+{
+	if (config->kernel == TLSFD_KERNEL_NEVER)
+		return (struct refusal){ TLSFD_WHY_NOT_ASKED, 0 };
+	return config->absent;
+}
+
 static int attach_ssl(struct tlsfd *c)
 {
 	int err;
@@ -52,7 +60,7 @@ static int attach_ssl(struct tlsfd *c)
 		return err;
 	offer_renew(c->config, c->ssl);
 	/* else watch.c sets the ULP */
-	c->wire.hidden = c->config->kernel == TLSFD_KERNEL_NEVER;
+	c->wire.hidden = stays(c->config).why;
 	if (!c->wire.hidden)
 		attach_early(c->fd);
 	return 0;
@@ -226,12 +234,13 @@ static int move(struct tlsfd *c)
 	struct plan plan = {
 		.ssl = c->ssl, .want = BOTH, .fd = c->fd, .rekey = &c->rekey, .facts = c->facts
 	};
+	struct refusal no = stays(c->config);
 	int err = 0, no_memory = tickets_new(&plan.tickets, c->ssl);
 
 	if (no_memory)
 		return failf(c, RX, no_memory, "memory is short");
-	if (c->config->kernel == TLSFD_KERNEL_NEVER)
-		plan.no[RX] = plan.no[TX] = (struct refusal){ TLSFD_WHY_NOT_ASKED, 0 };
+	if (no.why)
+		plan.no[RX] = plan.no[TX] = no;
 	else
 		err = handover(&plan);
 	c->ssl = NULL;

@@ -95,9 +95,16 @@ TLSFD_CHECKED int tlsfd_config_set_ticket_keys(struct tlsfd_config *, const void
 typedef void tlsfd_session_fn(void *arg, struct tlsfd *c, const void *session, size_t size);
 TLSFD_CHECKED int tlsfd_config_on_session(struct tlsfd_config *, tlsfd_session_fn *fn, void *arg);
 
-enum tlsfd_kernel { TLSFD_KERNEL_PREFER, TLSFD_KERNEL_REQUIRE, TLSFD_KERNEL_NEVER };
+enum tlsfd_kernel {
+	TLSFD_KERNEL_PREFER,
+	TLSFD_KERNEL_REQUIRE,
+	TLSFD_KERNEL_NEVER,
+	TLSFD_KERNEL_IF_THERE,
+};
 
-/* PREFER (default): user space where the kernel can't. REQUIRE: tlsfd_handshake fails then. */
+/* PREFER (default): user space where the kernel can't. REQUIRE: tlsfd_handshake fails then.
+ * IF_THERE: as PREFER, but a kernel without TLS at the first use is not asked again, and
+ * handshakes don't pay for what they don't need then. */
 TLSFD_CHECKED int tlsfd_config_set_kernel(struct tlsfd_config *, enum tlsfd_kernel);
 
 enum tlsfd_rekey { TLSFD_REKEY, TLSFD_REKEY_CLOSE, TLSFD_REKEY_CONTINUE };

@@ -11,6 +11,7 @@
 
 #include "meet.h"
 #include "attach.h"
+#include "config.h"
 #include "ktls.h"
 #include "sys.h"
 
@@ -68,6 +69,8 @@ static void test_kernel(void **state)
 	check_kernel(TLSFD_KERNEL_PREFER, good, 0);
 	check_kernel(TLSFD_KERNEL_PREFER, refused, 0);
 	check_kernel(TLSFD_KERNEL_NEVER, good, 0);
+	check_kernel(TLSFD_KERNEL_IF_THERE, good, 0);
+	check_kernel(TLSFD_KERNEL_IF_THERE, refused, 0);
 	check_kernel(TLSFD_KERNEL_REQUIRE, good, kernel_has_tls() ? 0 : -ENOENT);
 	check_kernel(TLSFD_KERNEL_REQUIRE, refused, -EOPNOTSUPP);
 }
@@ -231,6 +234,66 @@ static void test_confined(void **state)
 	tlsfd_config_free(config);
 }
 
+/* ---- asked for once ---- */
+
+static int no_ulp(int fd, int level, int name)
+{
+	(void)fd;
+	asked += level == IPPROTO_TCP && name == TCP_ULP;
+	return level == IPPROTO_TCP && name == TCP_ULP ? -ENOENT : 0;
+}
+
+static int count_ulps(int fd, int level, int name)
+{
+	(void)fd;
+	asked += level == IPPROTO_TCP && name == TCP_ULP;
+	return 0;
+}
+
+/* A connection for "www.example.org": is it where the config says, for the right reason, and
+ * by the way (OpenSSL's key log) that this takes? */
+static void check_once(struct tlsfd_config *config, struct tlsfd_config *for_name,
+		       int (*fault)(int fd, int level, int name), bool moves, bool asks)
+{
+	SSL_CTX *peer = peer_context(NULL);
+	struct meeting m;
+
+	asked = 0;
+	sys_fault = fault;
+	meet_open(&m, config, true, peer, NULL);
+	assert_int_equal(SSL_set_tlsext_host_name(m.peer, "www.example.org"), 1);
+	meet_shake(&m);
+	sys_fault = NULL;
+	assert_int_equal(m.err, 0);
+	assert_int_equal(asked > 0, asks);
+	assert_int_equal(tlsfd_kernel(m.c, TLSFD_RX), moves);
+	assert_int_equal(tlsfd_kernel(m.c, TLSFD_TX), moves);
+	for (enum tlsfd_direction d = TLSFD_RX; !moves && d <= TLSFD_TX; d++)
+		assert_true(tlsfd_report_why(tlsfd_report(m.c), d) == TLSFD_WHY_NO_TLS ||
+			    tlsfd_report_why(tlsfd_report(m.c), d) == TLSFD_WHY_MODULE);
+	assert_int_equal(SSL_CTX_get_keylog_callback(config->ctx) != NULL, moves);
+	assert_int_equal(SSL_CTX_get_keylog_callback(for_name->ctx) != NULL, moves);
+	meet_talk(&m);
+	meet_close(&m);
+	SSL_CTX_free(peer);
+}
+
+static void test_once(void **state)
+{
+	(void)state;
+	for (int there = 0; there <= kernel_has_tls(); there++) {
+		struct tlsfd_config *config = config_of(&pki.good), *other = config_of(&pki.good);
+
+		assert_int_equal(tlsfd_config_set_kernel(config, TLSFD_KERNEL_IF_THERE), 0);
+		assert_int_equal(tlsfd_config_add_name(config, "www.example.org", other), 0);
+		check_once(config, other, there ? count_ulps : no_ulp, there, true);
+		/* later it makes no difference that it came */
+		check_once(config, other, count_ulps, there, there);
+		tlsfd_config_free(config);
+		tlsfd_config_free(other);
+	}
+}
+
 /* ---- one direction only ---- */
 
 static int refuse_tx(int fd, int level, int name)
@@ -320,6 +383,7 @@ int main(void)
 		cmocka_unit_test(test_asked_again),
 		cmocka_unit_test(test_taken_no_longer),
 		cmocka_unit_test(test_confined),
+		cmocka_unit_test(test_once),
 		cmocka_unit_test(test_refused_way),
 		cmocka_unit_test(test_early_bytes),
 	};
