@@ -134,8 +134,9 @@ static int fill(struct tlsfd_config *config, const struct wishes *w)
 		err = tlsfd_config_set_ciphers(config, w->ciphers);
 	if (!err && w->groups)
 		err = tlsfd_config_set_groups(config, w->groups);
-	if (!err && w->require_kernel)
-		err = tlsfd_config_set_kernel(config, TLSFD_KERNEL_REQUIRE);
+	if (!err)
+		err = tlsfd_config_set_kernel(config, w->require_kernel ? TLSFD_KERNEL_REQUIRE :
+									   TLSFD_KERNEL_IF_THERE);
 	return err;
 }
 

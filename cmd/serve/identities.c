@@ -59,8 +59,12 @@ static int set_offer(const struct load *l, struct tlsfd_config *config)
 		err = tlsfd_config_set_groups(config, s->groups);
 	if (!err && s->alpn)
 		err = tlsfd_config_set_alpn(config, s->alpn);
-	if (!err && s->require_kernel)
-		err = tlsfd_config_set_kernel(config, TLSFD_KERNEL_REQUIRE);
+	if (!err)
+		err = tlsfd_config_set_kernel(config, s->require_kernel ? TLSFD_KERNEL_REQUIRE :
+									   TLSFD_KERNEL_IF_THERE);
+	/* one for each connection, resumed or not, is enough; a second costs 6 % of a handshake */
+	if (!err)
+		err = tlsfd_config_set_tickets(config, 1);
 	return fail_config(l, err, config);
 }
 

@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from serving import BIN, CUT, LIMIT, answer, expected_place, saying, unused_port, web
+from serving import BIN, CUT, LIMIT, answer, expected_place, saying, unused_port, wait_for, web
 
 
 def refused(*options):
@@ -256,6 +256,38 @@ def test_required_kernel_refuses_the_rest(serve, one, backend):
 def test_required_kernel_is_not_there(one):
     status, said = refused("--listen", "127.0.0.1:0", "--forward", "127.0.0.1:1", *one, "--require-kernel")
     assert status == 6 and "no kernel TLS" in said
+
+
+def hidden_module():
+    """The lab's guests without kernel TLS have an empty file over the module."""
+    with open("/proc/self/mountinfo", encoding="ascii") as mounts:
+        points = [line.split()[4] for line in mounts]
+    return next((point for point in points if "/tls.ko" in point), None)
+
+
+@pytest.mark.skipif(not hidden_module(), reason="no module that could be there later")
+def test_the_kernel_has_tls_later(serve, one, backend):
+    """The next reload finds it."""
+    module = hidden_module()
+    server = serve("--forward", backend(saying(b"hello")).target, *one)
+
+    def place():
+        before = len(server.matching(event="connection"))
+        with server.connect() as connection:
+            assert answer(connection) == b"hello"
+        line = server.line(before + 1, event="connection")
+        return line["tx"], line["rx"], line["why"]
+
+    assert place() == ("user", "user", "no-tls")
+    subprocess.run(["umount", module], check=True)
+    try:
+        assert place() == ("user", "user", "no-tls")
+        assert "error" not in reloaded(server, 1)
+        assert place() == ("kernel", "kernel", "")
+        server.stop()
+        wait_for(lambda: subprocess.run(["rmmod", "tls"], check=False, stderr=subprocess.DEVNULL).returncode == 0)
+    finally:
+        subprocess.run(["mount", "--bind", "/run/nothing", module], check=True)
 
 
 # ---- backends ----

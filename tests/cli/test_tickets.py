@@ -12,8 +12,8 @@ import time
 
 import pytest
 
-from serving import LIMIT, Authority, answer, saying
-from test_roles import KERNEL, has, needs_root, wait_for
+from serving import LIMIT, Authority, answer, saying, wait_for
+from test_roles import KERNEL, has, needs_root
 from test_serve import reloaded
 
 PLACE = "kernel" if KERNEL else "user"
@@ -58,6 +58,14 @@ def lines(server, count):
     found = server.matching(event="connection", end="closed")
     assert all((line["tx"], line["rx"]) == (PLACE, PLACE) for line in found)
     return sorted(line["resumed"] for line in found)  # they come in the order of their ends
+
+
+def test_one_is_sent(serve, one, backend):
+    """With each connection; a client that uses it gets another."""
+    server = serve("--forward", backend(saying(b"hello")).target, *one)
+    said = subprocess.run(["openssl", "s_client", "-connect", "127.0.0.1:%d" % server.port, "-tls1_3", "-ign_eof"],
+                          check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT).stdout
+    assert said.count("Post-Handshake New Session Ticket arrived") == 1
 
 
 @each_version
