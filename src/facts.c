@@ -93,7 +93,7 @@ static struct facts *facts_new(SSL *ssl, const char *server_name)
 	return f;
 }
 
-int facts_take(struct facts **facts, SSL *ssl, const char *server_name, STACK_OF(X509) * chain,
+int facts_take(struct facts **facts, SSL *ssl, const char *server_name, STACK_OF(X509) *chain,
 	       struct chain **last)
 {
 	struct facts *f;
