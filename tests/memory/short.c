@@ -209,6 +209,7 @@ static bool is_misjudged(const struct tlsfd_config *config)
 	static const char *const known[] = { "key can't be read", "ee key too small", "ASN1 lib",
 					     "nested asn1 error",
 					     "does not take \"X25519:P-256\"",
+					     "OCSP response: no ",
 					     "digests in the OCSP response" };
 	const char *sentence = tlsfd_config_error(config);
 
