@@ -2,10 +2,13 @@
 #include "logfmt.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { VALUE_MAX = 1024 };
@@ -96,11 +99,57 @@ void log_number(struct logline *line, const char *name, uint64_t value)
 	log_format(line, name, "%llu", (unsigned long long)value);
 }
 
+/* ---- stderr ---- */
+
+static bool is_socket;	    /* a journal's */
+static unsigned lines_lost; /* since the last that was written */
+
+/* A socket waits by its flags, which are not ours alone; a pipe is opened once more. */
+void log_without_waiting(void)
+{
+	struct stat st;
+	int fd;
+
+	if (fstat(STDERR_FILENO, &st) < 0)
+		return;
+	is_socket = S_ISSOCK(st.st_mode);
+	if (!S_ISFIFO(st.st_mode))
+		return;
+	fd = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	dup2(fd, STDERR_FILENO);
+	close(fd);
+}
+
+/* pipe(7): up to PIPE_BUF bytes go at once or not at all. */
+static bool write_line(const struct logline *line)
+{
+	ssize_t n;
+
+	do
+		n = is_socket ? send(STDERR_FILENO, line->text, line->size, MSG_DONTWAIT) :
+				write(STDERR_FILENO, line->text, line->size);
+	while (n < 0 && errno == EINTR);
+	return n >= 0 || errno != EAGAIN;
+}
+
+static bool tell_lost(void)
+{
+	struct logline line;
+
+	log_begin(&line, "log");
+	log_number(&line, "lost", lines_lost);
+	line.text[line.size++] = '\n';
+	return write_line(&line);
+}
+
 void log_end(struct logline *line)
 {
 	line->text[line->size++] = '\n';
-	while (write(STDERR_FILENO, line->text, line->size) < 0 && errno == EINTR)
-		;
+	if (lines_lost && tell_lost())
+		lines_lost = 0;
+	lines_lost += lines_lost || !write_line(line);
 }
 
 void log_error(const char *event, const char *format, ...)

@@ -15,6 +15,10 @@ struct logline {
 	char text[2048]; /* what doesn't fit is left out */
 };
 
+/* From now on a line that nobody takes (the reader of a pipe is slow) is left out, and how
+ * many were is said later: event=log lost=NUMBER. */
+void log_without_waiting(void);
+
 /* event=NAME */
 void log_begin(struct logline *line, const char *event);
 /* NULL is written as "". */

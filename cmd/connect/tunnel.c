@@ -394,6 +394,7 @@ int tunnel_run(struct route *route, int argc, char **argv)
 		route_free(route);
 		return tell(status, NULL, strerrordesc_np(-err));
 	}
+	log_without_waiting();
 	set->route = route;
 	set->argc = argc;
 	set->argv = argv;

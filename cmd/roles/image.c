@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "logfmt.h"
+
 void image_exec(const char *verb, unsigned page, const int fds[IMAGE_FDS])
 {
 	static char name[] = "tlsfd";
@@ -32,5 +34,6 @@ int image_own(void)
 	for (int i = 0; i < IMAGE_FDS; i++)
 		if (fcntl(IMAGE_FIRST_FD + i, F_SETFD, FD_CLOEXEC) < 0 && errno != EBADF)
 			return -errno;
+	log_without_waiting();
 	return 0;
 }

@@ -14,7 +14,8 @@ enum { IMAGE_FIRST_FD = 3, IMAGE_FDS = 3 };
  * can't, with errno. */
 void image_exec(const char *verb, unsigned page, const int fds[IMAGE_FDS]);
 
-/* In the new image: closed on the next exec. 0 or a negative errno. */
+/* In the new image: closed on the next exec, and the log waits for nobody. 0 or a negative
+ * errno. */
 int image_own(void);
 
 #endif

@@ -496,6 +496,7 @@ int serve(int argc, char **argv)
 	int status, err = 0;
 
 	open_standard_fds();
+	log_without_waiting();
 	prctl(PR_SET_DUMPABLE, 0); /* keys come into this memory */
 	if (service_read(&service, &settings, argc, argv) == 0) {
 		if (settings.help)

@@ -3,7 +3,9 @@
 
 TLSFD_BIN  the command (default: build/tlsfd)
 """
+import fcntl
 import os
+import re
 import resource
 import signal
 import socket
@@ -49,6 +51,42 @@ def test_standard_files_are_closed(one, backend):
             assert server.poll() is None
             for pid in [server.pid, *children(server.pid)]:
                 assert standard_fds(pid) == ["/dev/null"] * 3
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.send_signal(signal.SIGTERM)
+
+
+def small_pipe():
+    out, into = os.pipe()
+    fcntl.fcntl(into, fcntl.F_SETPIPE_SZ, 4096)
+    return out, into
+
+
+def small_socket():
+    """As a journal's."""
+    out, into = socket.socketpair()
+    into.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    return out.detach(), into.detach()
+
+
+@pytest.mark.parametrize("kind", [small_pipe, small_socket])
+def test_nobody_reads_the_log(one, backend, kind):
+    """Connections go on, lines are left out; how many, the log says where there is room again."""
+    port = unused_port()
+    out, into = kind()
+    with subprocess.Popen([BIN, "serve", "--listen", "127.0.0.1:%d" % port, "--forward",
+                           backend(saying(b"hello")).target, "--workers", "1", *one], stderr=into) as server:
+        os.close(into)
+        try:
+            wait_for(lambda: server.poll() is not None or fetch(port) == b"hello")
+            for _ in range(100):
+                assert fetch(port) == b"hello"
+            os.read(out, 1 << 20)
+            assert fetch(port) == b"hello"
+            server.send_signal(signal.SIGTERM)
+            with open(out, encoding="ascii") as rest:
+                lost = [int(number) for number in re.findall("^event=log lost=([0-9]+)$", rest.read(), re.MULTILINE)]
+            assert sum(lost) > 20
         finally:
             server.send_signal(signal.SIGTERM)
             server.send_signal(signal.SIGTERM)
