@@ -54,17 +54,20 @@ static int send_fin(struct tlsfd *c)
 /*
  * The kernel also takes an alert behind a record of which TCP had room for a part
  * (net/tls/tls_sw.c: tls_sw_sendmsg_locked passes over -EAGAIN), and FIN would then cut
- * both off. A call that waits leaves nothing behind; one that doesn't is made when there
+ * both off. A call that waits for ever leaves nothing behind; any other is made when there
  * is room for a record and the alert.
  */
 static bool has_room(const struct tlsfd *c, int flags)
 {
+	int patience = flags & MSG_DONTWAIT ? 0 : sys_patience(c->fd, SO_SNDTIMEO);
+	struct deadline deadline = deadline_in(patience);
 	int size = 0, room = CLOSING_ROOM;
 	socklen_t len = sizeof(size);
 
-	if (!(flags & MSG_DONTWAIT) && sys_patience(c->fd, SO_SNDTIMEO))
+	if (patience < 0)
 		return true;
-	if (sys_poll(c->fd, POLLOUT, 0) == 0)
+	if (sys_poll(c->fd, POLLOUT, 0) == 0 &&
+	    deadline_wait(&deadline, c->fd, POLLOUT) == -ETIMEDOUT)
 		return false;
 	if (sys_getsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &size, &len) == 0 && size < 2 * room)
 		sys_setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));

@@ -152,7 +152,8 @@ void raw_take_keys(struct raw_peer *p, SSL *ssl)
 
 /* ---- sockets and handshake ---- */
 
-static void connect_pair(int fds[2])
+/* fds[0] is the peer's. */
+static void connect_pair(const struct raw_variant *v, int fds[2])
 {
 	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t len = sizeof(a);
@@ -162,6 +163,8 @@ static void connect_pair(int fds[2])
 	assert_int_equal(listen(listener, 1), 0);
 	assert_int_equal(getsockname(listener, (struct sockaddr *)&a, &len), 0);
 	fds[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (v->window)
+		setsockopt(fds[0], SOL_SOCKET, SO_RCVBUF, &v->window, sizeof(v->window));
 	assert_int_equal(connect(fds[0], (struct sockaddr *)&a, len), 0);
 	fds[1] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 	assert_true(fds[1] >= 0);
@@ -226,7 +229,7 @@ SSL *raw_connect(struct raw_peer *p, const struct raw_variant *v, int *fd)
 	int fds[2];
 
 	*p = (struct raw_peer){ .server = !v->server, .tls13 = v->tls13 };
-	connect_pair(fds);
+	connect_pair(v, fds);
 	p->fd = fds[0];
 	*fd = fds[1];
 	ssl = new_ssl(v, v->server, NULL, fds[1]);
@@ -244,7 +247,7 @@ SSL *raw_connect(struct raw_peer *p, const struct raw_variant *v, int *fd)
 
 void raw_pair(const struct raw_variant *v, SSL *ssl[2], int fd[2])
 {
-	connect_pair(fd);
+	connect_pair(v, fd);
 	ssl[0] = new_ssl(v, v->server, NULL, fd[0]);
 	ssl[1] = new_ssl(v, !v->server, NULL, fd[1]);
 	shake_hands(ssl[0], ssl[1]);
@@ -311,7 +314,7 @@ struct tlsfd *raw_open(struct raw_peer *p, const struct raw_variant *v, enum tls
 	int fds[2];
 
 	*p = (struct raw_peer){ .server = !v->server, .tls13 = v->tls13 };
-	connect_pair(fds);
+	connect_pair(v, fds);
 	p->fd = fds[0];
 	*fd = fds[1];
 	c = new_end(v, v->server, kernel, fds[1]);
@@ -330,7 +333,7 @@ void raw_open_pair(const struct raw_variant *v, const enum tlsfd_kernel kernel[2
 {
 	bool done[2] = { false, false };
 
-	connect_pair(fd);
+	connect_pair(v, fd);
 	for (int i = 0; i < 2; i++)
 		c[i] = new_end(v, v->server == (i == 0), kernel[i], fd[i]);
 	while (!done[0] || !done[1])

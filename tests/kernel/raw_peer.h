@@ -41,6 +41,7 @@ struct raw_variant {
 	bool server;	   /* the end under test is the server */
 	const char *suite; /* OpenSSL's name; NULL: AES-128-GCM */
 	bool keep;	   /* raw_peer.ssl */
+	int window;	   /* the peer's SO_RCVBUF, also of raw_pair's second end; 0: as it is */
 };
 
 /*
