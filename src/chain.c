@@ -148,14 +148,15 @@ bool chain_is_valid(const struct block *bytes)
 	return left == 0;
 }
 
-int chain_of_bytes(struct chain **chain, const struct block *bytes)
+struct chain *chain_of_bytes(struct fields *f, const struct block *bytes)
 {
-	if (!bytes->size)
-		return 0;
-	*chain = malloc(sizeof(**chain) + bytes->size);
-	if (!*chain)
-		return -ENOMEM;
-	**chain = (struct chain){ .refs = 1, .size = bytes->size };
-	memcpy((*chain)->bytes, bytes->data, bytes->size);
-	return 0;
+	struct chain *chain = NULL;
+
+	if (bytes->size)
+		chain = fields_memory(f, sizeof(*chain) + bytes->size);
+	if (!chain)
+		return NULL;
+	*chain = (struct chain){ .refs = 1, .size = bytes->size };
+	memcpy(chain->bytes, bytes->data, bytes->size);
+	return chain;
 }

@@ -21,11 +21,11 @@ struct chain;
  */
 int chain_take(struct chain **chain, SSL *ssl, STACK_OF(X509) *certs, struct chain **last);
 
-/* As it goes to another process, in chain's own bytes; the other way 0 or -ENOMEM, no
- * bytes make no chain. */
+/* As it goes to another process, in chain's own bytes; the other way NULL if there are
+ * none. */
 struct block chain_bytes(const struct chain *chain);
 bool chain_is_valid(const struct block *bytes);
-int chain_of_bytes(struct chain **chain, const struct block *bytes);
+struct chain *chain_of_bytes(struct fields *f, const struct block *bytes);
 
 /* Drops a reference. */
 void chain_free(struct chain *chain);

@@ -273,7 +273,8 @@ static char *put_part(char **at, const struct block *part)
 	return put;
 }
 
-static struct facts *facts_again(const struct facts *fixed, const struct block *part)
+static struct facts *facts_again(struct fields *fields, const struct facts *fixed,
+				 const struct block *part)
 {
 	size_t size = CHAIN; /* NULs */
 	struct facts *f;
@@ -281,9 +282,10 @@ static struct facts *facts_again(const struct facts *fixed, const struct block *
 
 	for (enum part i = 0; i < CHAIN; i++)
 		size += part[i].size;
-	f = calloc(1, sizeof(*f) + size);
+	f = fields_memory(fields, sizeof(*f) + size);
 	if (!f)
 		return NULL;
+	memset(f, 0, sizeof(*f) + size);
 	memcpy(f, fixed, sizeof(*f));
 	at = f->names;
 	f->alpn_size = (uint8_t)part[ALPN].size;
@@ -292,7 +294,8 @@ static struct facts *facts_again(const struct facts *fixed, const struct block *
 	f->cipher = put_part(&at, &part[CIPHER]);
 	f->end_point_size = (uint8_t)part[END_POINT].size;
 	put_part(&at, &part[END_POINT]);
-	return chain_of_bytes(&f->chain, &part[CHAIN]) == 0 ? f : (facts_free(f), NULL);
+	f->chain = chain_of_bytes(fields, &part[CHAIN]);
+	return f;
 }
 
 void facts_describe(struct fields *f, struct tlsfd *c)
@@ -313,10 +316,7 @@ void facts_describe(struct fields *f, struct tlsfd *c)
 		fields_block(f, &part[i]);
 	if (f->pass == READ && fields_require(f, part[ALPN].size <= UINT8_MAX &&
 							 part[END_POINT].size <= EVP_MAX_MD_SIZE &&
-							 chain_is_valid(&part[CHAIN]))) {
-		c->facts = facts_again(&fixed, part);
-		if (!c->facts)
-			fields_fail(f, -ENOMEM);
-	}
+							 chain_is_valid(&part[CHAIN])))
+		c->facts = facts_again(f, &fixed, part);
 	OPENSSL_cleanse(fixed.exporter, sizeof(fixed.exporter));
 }

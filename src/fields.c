@@ -5,6 +5,42 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* ---- memory ---- */
+
+enum { BLOCKS = sizeof(((struct reserve *)0)->block) / sizeof(void *), EXTRA = 256 };
+
+int reserve_make(struct reserve *r, size_t n)
+{
+	for (r->left = 0; r->left < BLOCKS; r->left++) {
+		r->block[r->left] = malloc(n + EXTRA);
+		if (!r->block[r->left])
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+void reserve_free(struct reserve *r)
+{
+	while (r->left)
+		free(r->block[--r->left]);
+}
+
+void *fields_memory(struct fields *f, size_t n)
+{
+	struct reserve *r = f->reserve;
+	void *block, *smaller;
+
+	if (!r->left || n > f->size + EXTRA) {
+		fields_fail(f, -EPROTO);
+		return NULL;
+	}
+	block = r->block[--r->left];
+	smaller = realloc(block, n);
+	return smaller ? smaller : block;
+}
+
+/* ---- fields ---- */
+
 void fields_fail(struct fields *f, int err)
 {
 	if (!f->err)
@@ -78,8 +114,6 @@ char *fields_text(struct fields *f, const char *text)
 		return (char *)text;
 	if (!block.size || !fields_require(f, strnlen(block.data, block.size) == block.size - 1))
 		return NULL;
-	copy = strdup(block.data);
-	if (!copy)
-		fields_fail(f, -ENOMEM);
-	return copy;
+	copy = fields_memory(f, block.size);
+	return copy ? memcpy(copy, block.data, block.size) : NULL;
 }

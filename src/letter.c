@@ -164,9 +164,10 @@ int letter_write(struct tlsfd *c, struct identity *id, uint8_t **data, size_t *s
 	return 0;
 }
 
-int letter_read(struct tlsfd *c, struct identity *id, uint8_t *data, size_t size)
+int letter_read(struct tlsfd *c, struct identity *id, uint8_t *data, size_t size,
+		struct reserve *reserve)
 {
-	struct fields f = { .pass = READ, .data = data, .size = size };
+	struct fields f = { .pass = READ, .data = data, .size = size, .reserve = reserve };
 
 	describe(&f, c, id);
 	if (f.err)

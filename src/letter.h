@@ -7,6 +7,7 @@
 #define TLSFD_LETTER_H
 
 #include "connection.h"
+#include "fields.h"
 
 /* Bytes; a pipe of an ordinary user can have as many (fs.pipe-max-size). */
 enum { LETTER_MAX = 1 << 20 };
@@ -29,9 +30,11 @@ bool identity_fits(const struct identity *then, const struct identity *now);
 int letter_write(struct tlsfd *c, struct identity *id, uint8_t **data, size_t *size);
 
 /*
- * Fills in c (new) and id. 0; -EPROTO: no letter; -EPROTONOSUPPORT: of another version of
- * the format; -ENOMEM. c is to be freed in any case.
+ * Fills in c (new) and id, with memory of the reserve, which is for so many bytes. 0;
+ * -EPROTO: no letter; -EPROTONOSUPPORT: of another version of the format. c is to be freed
+ * in any case.
  */
-int letter_read(struct tlsfd *c, struct identity *id, uint8_t *data, size_t size);
+int letter_read(struct tlsfd *c, struct identity *id, uint8_t *data, size_t size,
+		struct reserve *reserve);
 
 #endif

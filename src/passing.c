@@ -22,7 +22,12 @@
 
 enum { SOCKET, LETTER, FDS };
 
-static const char text[8] = "tlsfd->\n";
+struct message {
+	char name[4];
+	uint32_t size; /* of the letter */
+};
+
+static const char name[4] = "tls>";
 
 /* Who made the other end of a Unix socket: root, or our own user? */
 static int check_peer(int socket)
@@ -43,15 +48,16 @@ static int check_peer(int socket)
 
 /* ---- passing on ---- */
 
-static int send_fds(int socket, const int *fd)
+static int send_fds(int socket, const int *fd, size_t size)
 {
+	struct message message = { .size = (uint32_t)size };
 	union {
 		struct cmsghdr align;
 		char space[CMSG_SPACE(FDS * sizeof(int))];
 	} control = { .align = { .cmsg_len = CMSG_LEN(FDS * sizeof(int)),
 				 .cmsg_level = SOL_SOCKET,
 				 .cmsg_type = SCM_RIGHTS } };
-	struct iovec iov = { (void *)text, sizeof(text) };
+	struct iovec iov = { &message, sizeof(message) };
 	struct msghdr msg = {
 		.msg_iov = &iov,
 		.msg_iovlen = 1,
@@ -60,6 +66,7 @@ static int send_fds(int socket, const int *fd)
 	};
 	ssize_t sent;
 
+	memcpy(message.name, name, sizeof(name));
 	memcpy(CMSG_DATA(&control.align), fd, FDS * sizeof(int));
 	sent = sys_sendmsg(socket, &msg, MSG_NOSIGNAL);
 	return sent < 0 ? (int)sent : 0;
@@ -81,7 +88,7 @@ static int send_letter(struct tlsfd *c, int socket)
 	OPENSSL_clear_free(data, size);
 	if (fd[LETTER] < 0)
 		return fd[LETTER];
-	err = send_fds(socket, fd);
+	err = send_fds(socket, fd, size);
 	close(fd[LETTER]);
 	return err;
 }
@@ -154,15 +161,19 @@ static bool has_ended(int socket)
 	return sys_poll(socket, POLLRDHUP, 0) > 0;
 }
 
+static bool is_message(const struct message *m, ssize_t n)
+{
+	return n == sizeof(*m) && memcmp(m->name, name, sizeof(name)) == 0 && m->size <= LETTER_MAX;
+}
+
 /* One message: 0, and both fds; or a negative errno, and none. */
-static int receive_fds(int socket, int *fd)
+static int receive_fds(int socket, int *fd, struct message *got)
 {
 	union {
 		struct cmsghdr align;
 		char space[256]; /* credentials, label and pidfd too, if the socket has them */
 	} control;
-	char got[sizeof(text)];
-	struct iovec iov = { got, sizeof(got) };
+	struct iovec iov = { got, sizeof(*got) };
 	struct msghdr msg = {
 		.msg_iov = &iov,
 		.msg_iovlen = 1,
@@ -175,24 +186,64 @@ static int receive_fds(int socket, int *fd)
 	if (n < 0)
 		return (int)n;
 	count = collect_fds(&msg, fd);
-	if (n == sizeof(text) && count == FDS && memcmp(got, text, sizeof(text)) == 0)
+	if (is_message(got, n) && count == FDS)
 		return 0;
 	close_fds(fd, count);
 	return n == 0 && count == 0 && has_ended(socket) ? -EPIPE : -EPROTO;
 }
 
+/* ---- all memory first ---- */
+
+struct desk {
+	uint8_t *data;
+	size_t room;
+	struct reserve reserve;
+};
+
+static void clear_desk(struct desk *d)
+{
+	OPENSSL_clear_free(d->data, d->room);
+	reserve_free(&d->reserve);
+	*d = (struct desk){ .room = 0 };
+}
+
+/* For a letter of this size. 0 or -ENOMEM. */
+static int set_desk(struct desk *d, size_t size)
+{
+	if (d->room > size)
+		return 0;
+	clear_desk(d);
+	d->data = OPENSSL_malloc(size + 1);
+	if (!d->data || reserve_make(&d->reserve, size))
+		return -ENOMEM;
+	d->room = size + 1;
+	return 0;
+}
+
+/* A message for which memory or file descriptors are missing is lost: so both are asked for
+ * before. 0 or a negative errno; no message is none to be prepared for. */
+static int prepare(struct desk *d, int socket)
+{
+	struct message next;
+	ssize_t n = sys_recv(socket, &next, sizeof(next), MSG_PEEK);
+	int err;
+
+	if (n < 0)
+		return (int)n;
+	err = set_desk(d, is_message(&next, n) ? next.size : 0);
+	return err ? err : sys_spare_fds(socket, FDS);
+}
+
 /* The letter in the pipe, whose reader is the connection's owner from then on. */
-static int open_letter(struct tlsfd *c, const int *fd)
+static int open_letter(struct tlsfd *c, const int *fd, struct desk *d)
 {
 	struct identity then, now;
-	uint8_t *data;
-	ssize_t size = sys_pipe_take(fd[LETTER], &data, LETTER_MAX);
+	ssize_t size = sys_pipe_take(fd[LETTER], d->data, d->room);
 	int err;
 
 	if (size <= 0)
 		return size ? (int)size : -EALREADY;
-	err = letter_read(c, &then, data, (size_t)size);
-	OPENSSL_clear_free(data, (size_t)size);
+	err = letter_read(c, &then, d->data, (size_t)size, &d->reserve);
 	if (err)
 		return err;
 	c->fd = fd[SOCKET];
@@ -201,20 +252,30 @@ static int open_letter(struct tlsfd *c, const int *fd)
 	return rekey_go_on(c, now.cipher);
 }
 
-/* A message that finds no room for its fds is lost: so that is asked before. */
+static int take_next(struct tlsfd *c, int socket, struct desk *d)
+{
+	struct message got;
+	int fd[FDS], err = receive_fds(socket, fd, &got);
+
+	if (err)
+		return err;
+	err = set_desk(d, got.size); /* another thread may have taken what we have seen */
+	if (!err)
+		err = open_letter(c, fd, d);
+	close_fds(fd + LETTER, 1);
+	close_fds(fd + SOCKET, err ? 1 : 0);
+	return err;
+}
+
 static int take(struct tlsfd **conn, int socket)
 {
+	struct desk desk = { .room = 0 };
 	struct tlsfd *c = connection_new();
-	int fd[FDS];
-	int err = c ? sys_spare_fds(socket, FDS) : -ENOMEM;
+	int err = c ? prepare(&desk, socket) : -ENOMEM;
 
 	if (!err)
-		err = receive_fds(socket, fd);
-	if (!err) {
-		err = open_letter(c, fd);
-		close_fds(fd + LETTER, 1);
-		close_fds(fd + SOCKET, err ? 1 : 0);
-	}
+		err = take_next(c, socket, &desk);
+	clear_desk(&desk);
 	if (err)
 		tlsfd_free(c);
 	else

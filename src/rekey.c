@@ -176,15 +176,17 @@ int rekey_resume(const struct tlsfd *c)
 	return err;
 }
 
-static bool is_secret_of_keys(const struct tlsfd *c, enum way way)
+/* 0; -ESTALE: it isn't; -EIO: OpenSSL can't derive the keys. */
+static int prove_secret(const struct tlsfd *c, enum way way)
 {
 	const struct rekey *r = &c->rekey;
 	struct crypto_info info = { .size = 0 };
-	bool is = !keys_of_secret(r->cipher, r->secret[way], r->secret_size[way], &info) &&
-		  attach_same_keys(c->fd, way, r->cipher, &info);
+	int err = keys_of_secret(r->cipher, r->secret[way], r->secret_size[way], &info);
 
+	if (!err && !attach_same_keys(c->fd, way, r->cipher, &info))
+		err = -ESTALE;
 	OPENSSL_cleanse(&info, sizeof(info));
-	return is;
+	return err;
 }
 
 /* The record is out: without the key that it announces nothing can be sent any more. */
@@ -207,7 +209,7 @@ static int update_tx(struct tlsfd *c, bool request, int flags, struct next *next
 	const uint8_t message[] = { CONTROL_MESSAGE_KEY_UPDATE, 0, 0, 1, request };
 	int err;
 
-	if (!is_secret_of_keys(c, TX))
+	if (prove_secret(c, TX))
 		return stale(c);
 	err = derive(&c->rekey, TX, next);
 	if (!err)
@@ -359,7 +361,9 @@ int rekey_go_on(struct tlsfd *c, uint16_t cipher)
 
 	r->cipher = cipher_of_type(cipher);
 	for (enum way way = RX; way < WAYS; way++) {
-		if (r->secret_size[way] && !is_secret_of_keys(c, way))
+		/* without memory it isn't known; but that of TX is proved before each use, and
+		 * one of RX that is wrong makes a key that opens nothing */
+		if (r->secret_size[way] && prove_secret(c, way) == -ESTALE)
 			return -ESTALE;
 		/* whoever kept it had asked; we may be confined, and can't */
 		if (r->secret_size[way])

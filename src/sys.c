@@ -274,22 +274,17 @@ int sys_pipe_with(const void *data, size_t n)
 	return err ? err : end[0];
 }
 
-ssize_t sys_pipe_take(int pipe, uint8_t **data, size_t max)
+ssize_t sys_pipe_take(int pipe, uint8_t *data, size_t room)
 {
 	struct stat st;
 	int size = 0;
 	ssize_t got;
 
 	if (fstat(pipe, &st) < 0 || !S_ISFIFO(st.st_mode) || fcntl(pipe, F_SETFL, O_NONBLOCK) < 0 ||
-	    ioctl(pipe, FIONREAD, &size) < 0 || (size_t)size > max)
+	    ioctl(pipe, FIONREAD, &size) < 0 || (size_t)size >= room)
 		return -EPROTO;
-	*data = OPENSSL_malloc((size_t)size + 1);
-	if (!*data)
-		return -ENOMEM;
 	/* it can be empty by now; a reader gets all or nothing (fs/pipe.c: pipe_read) */
-	got = read(pipe, *data, (size_t)size + 1);
-	if (got <= 0)
-		OPENSSL_free(*data);
+	got = read(pipe, data, room);
 	return got < 0 ? -EPROTO : got;
 }
 

@@ -56,10 +56,9 @@ int sys_read_file(const char *path, char **data, size_t *size);
  * other end; or a negative errno. -ENOBUFS: no pipe takes so many. */
 int sys_pipe_with(const void *data, size_t n);
 
-/* Empties such a pipe by one read. The count, and *data to be freed by
- * OPENSSL_clear_free(*data, count); 0: it is empty; or a negative errno. -EPROTO: no pipe, one
- * that somebody could write to, or more than max bytes. */
-ssize_t sys_pipe_take(int pipe, uint8_t **data, size_t max);
+/* Empties such a pipe by one read. The count; 0: it is empty; or -EPROTO: no pipe, one that
+ * somebody could write to, or not less than room bytes. */
+ssize_t sys_pipe_take(int pipe, uint8_t *data, size_t room);
 
 /* Could this process open n more fds now? 0, or a negative errno, -EMFILE. fd: an open one. */
 int sys_spare_fds(int fd, unsigned n);

@@ -50,6 +50,7 @@ static int try_letter(struct opened *o, const void *letter, size_t size, int soc
 {
 	int fd[2] = { socket, pipe_of(letter, size) };
 
+	parcel_announce(&o->p, size);
 	send_message(o->pair[0], o->p.text, sizeof(o->p.text), fd, 2);
 	close(fd[1]);
 	return tlsfd_take(c, o->pair[1]);
@@ -123,6 +124,28 @@ static void test_garbled(void **state)
 		o.p.letter[i / sizeof(changes)] -= change;
 	}
 	assert_int_equal(count_fds(), fds);
+	end(&o);
+}
+
+/* The size in the message is for memory: it isn't believed. */
+static void test_announced(void **state)
+{
+	struct opened o;
+	struct tlsfd *c;
+	int fd[2];
+
+	begin(&o, state);
+	fd[0] = o.p.fd[0];
+	for (int i = 0; i < 3; i++) {
+		const size_t sizes[] = { 0, o.p.size - 1, (1 << 20) + 1 };
+
+		fd[1] = pipe_of(o.p.letter, o.p.size);
+		parcel_announce(&o.p, sizes[i]);
+		send_message(o.pair[0], o.p.text, sizeof(o.p.text), fd, 2);
+		close(fd[1]);
+		assert_int_equal(tlsfd_take(&c, o.pair[1]), -EPROTO);
+	}
+	expect_letter(&o, o.p.letter, o.p.size, true);
 	end(&o);
 }
 
@@ -457,6 +480,7 @@ int main(int argc, char **argv)
 		const char *name;
 	} tests[] = {
 		{ test_truncated, "truncated" },
+		{ test_announced, "announced" },
 		{ test_garbled, "garbled" },
 		{ test_random, "random" },
 		{ test_longer, "longer" },

@@ -65,6 +65,13 @@ void parcel_open(struct parcel *p, int socket)
 	assert_int_equal(read(p->fd[1], p->letter, p->size), p->size);
 }
 
+void parcel_announce(struct parcel *p, size_t size)
+{
+	uint32_t announced = (uint32_t)size;
+
+	memcpy(p->text + 4, &announced, sizeof(announced));
+}
+
 void parcel_close(struct parcel *p)
 {
 	close(p->fd[0]);

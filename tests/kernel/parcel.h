@@ -26,6 +26,7 @@ struct parcel {
 };
 
 void parcel_open(struct parcel *p, int socket); /* the pipe is empty then */
+void parcel_announce(struct parcel *p, size_t size); /* of a letter, by the text */
 void parcel_close(struct parcel *p);
 
 void receive_message(int socket, char text[8], int fd[2], int flags);

@@ -260,16 +260,22 @@ static void test_calls(void **state)
 
 /* ---- the handshake ---- */
 
-/* Both ends are ours; the nth allocation of both fails. */
+/* Both ends are ours. */
+static void open_both(struct tlsfd_config *config, struct tlsfd *c[2], int fd[2])
+{
+	tcp_pair(fd);
+	assert_int_equal(tlsfd_accept(&c[0], config, fd[0]), 0);
+	assert_int_equal(tlsfd_connect(&c[1], config, fd[1], "localhost"), 0);
+}
+
+/* The nth allocation of both fails. */
 static bool check_handshake(struct tlsfd_config *config, unsigned n)
 {
 	int fd[2], err[2] = { -EAGAIN, -EAGAIN };
 	struct tlsfd *c[2];
 	bool fired;
 
-	tcp_pair(fd);
-	assert_int_equal(tlsfd_accept(&c[0], config, fd[0]), 0);
-	assert_int_equal(tlsfd_connect(&c[1], config, fd[1], "localhost"), 0);
+	open_both(config, c, fd);
 	countdown = n;
 	for (int i = 0; i < 100 && (err[0] == -EAGAIN || err[1] == -EAGAIN); i++) {
 		struct pollfd waits = { fd[i & 1], tlsfd_wants(c[i & 1], TLSFD_RX), 0 };
@@ -312,6 +318,75 @@ static void test_handshake(void **state)
 	}
 }
 
+/* ---- moving ---- */
+
+static void say(struct tlsfd *from, struct tlsfd *to)
+{
+	char got[8];
+
+	assert_int_equal(tlsfd_write(from, "hello", 5), 5);
+	assert_int_equal(tlsfd_read(to, got, sizeof(got)), 5);
+}
+
+static bool check_move(struct tlsfd_config *config, unsigned n)
+{
+	int fd[2], pair[2], err;
+	struct tlsfd *c[2];
+	bool fired;
+
+	open_both(config, c, fd);
+	for (int i = 0; tlsfd_handshake(c[i & 1]) == -EAGAIN || i < 4; i++)
+		poll(&(struct pollfd){ fd[i & 1], POLLIN, 0 }, 1, 1);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair), 0);
+	assert_int_equal(tlsfd_pass(&c[0], pair[0]), 0);
+	close(fd[0]);
+	countdown = n;
+	err = tlsfd_take(&c[0], pair[1]);
+	fired = !countdown;
+	countdown = 0;
+	if (err) {
+		assert_int_equal(err, -ENOMEM);
+		assert_null(c[0]);
+		assert_int_equal(tlsfd_take(&c[0], pair[1]), 0); /* nothing is lost */
+	}
+	fd[0] = tlsfd_fd(c[0]);
+	set_blocking(fd[0], true);
+	set_blocking(fd[1], true);
+	say(c[0], c[1]);
+	say(c[1], c[0]);
+	err = tlsfd_rekey(c[0], false);
+	assert_true(err == 0 || err == -EOPNOTSUPP);
+	say(c[0], c[1]);
+	err = tlsfd_rekey(c[1], false);
+	assert_true(err == 0 || err == -EOPNOTSUPP);
+	say(c[1], c[0]);
+	for (int i = 0; i < 2; i++) {
+		tlsfd_free(c[i]);
+		close(fd[i]);
+		close(pair[i]);
+	}
+	return fired;
+}
+
+static void test_move(void **state)
+{
+	struct tlsfd_config *config;
+	unsigned n = 1;
+	long before;
+
+	(void)state;
+	if (!kernel_has_tls())
+		skip();
+	config = config_of(&pki.good);
+	check_move(config, 0);
+	before = blocks;
+	while (check_move(config, n))
+		n++;
+	print_message("# moving: %u allocations, %ld blocks left\n", n - 1, blocks - before);
+	assert_true(n > 4 && blocks - before < 16);
+	tlsfd_config_free(config);
+}
+
 static int make(void **state)
 {
 	const struct ocsp good = { .about = &pki.good, .issuer = &pki.ca, .from = -60, .to = 3600 };
@@ -335,6 +410,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_calls),
 		cmocka_unit_test(test_handshake),
+		cmocka_unit_test(test_move),
 	};
 
 	if (CRYPTO_set_mem_functions(openssl_malloc, openssl_realloc, openssl_free) != 1)
