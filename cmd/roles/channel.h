@@ -36,12 +36,12 @@ int channel_open(int ends[ROLES]);
 /* -EAGAIN: no room; others as tlsfd_pass. *announced: the first message has been sent. */
 int channel_pass(int fd, struct tlsfd **c, const struct passed *passed, bool *announced);
 /* Without a sound first message number is 0, and the peer is whom the socket names. Errors
- * are those of tlsfd_take. */
+ * are those of tlsfd_take; -EPROTO, too, after many first messages. */
 int channel_take(int fd, struct tlsfd **c, struct passed *passed);
 
 /* 0, -EAGAIN, -EPIPE: nobody is there, ... */
 int channel_tell(int fd, const struct tally *tally);
-/* The last one told. */
+/* The last one told; 1: so far, there may be more. */
 int channel_hear(int fd, struct tally *tally);
 
 #endif

@@ -131,14 +131,31 @@ static void on_retry(struct timer *timer)
 	k->changed(k->arg);
 }
 
-static void on_channel(struct source *source, uint32_t events)
+static int hear(struct courier *k)
 {
-	struct courier *k = owner_of(source, struct courier, source);
 	int err = channel_hear(k->source.fd, &k->tally);
 
 	/* it has just begun: nothing is known of what is on the way */
-	if (!err && !k->tally.seen)
+	if (err >= 0 && !k->tally.seen)
 		k->tally.seen = k->sent;
+	if (err > 0)
+		loop_at(k->loop, &k->more, k->loop->now_ms);
+	return err;
+}
+
+static void on_more(struct timer *timer)
+{
+	struct courier *k = owner_of(timer, struct courier, more);
+
+	hear(k);
+	k->changed(k->arg);
+}
+
+static void on_channel(struct source *source, uint32_t events)
+{
+	struct courier *k = owner_of(source, struct courier, source);
+	int err = hear(k);
+
 	if (events & (EPOLLHUP | EPOLLERR) && err == -EPIPE)
 		loop_remove(k->loop, &k->source);
 	if (events & EPOLLOUT)
@@ -150,6 +167,7 @@ int courier_start(struct courier *k, int channel)
 {
 	k->last = &k->first;
 	k->retry.due = on_retry;
+	k->more.due = on_more;
 	k->source = (struct source){ channel, on_channel };
 	return loop_add(k->loop, &k->source, EVENTS);
 }

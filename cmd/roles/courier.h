@@ -19,6 +19,7 @@ struct courier {
 	struct loop *loop;
 	struct source source;
 	struct timer retry;
+	struct timer more; /* is to be heard */
 	struct parcel *first, **last;
 	struct parcel *announced; /* its first message is the channel's last */
 	unsigned waiting;
