@@ -92,7 +92,8 @@ void peer_log(const struct peer *peer, const struct tlsfd *c, const struct accou
 	log_tls(&line, c);
 	log_number(&line, "in", a->in);
 	log_number(&line, "out", a->out);
-	log_number(&line, "ms", a->now_ms - peer->began_ms);
+	/* a loop's clock stands still for a turn, and another process's can be ahead of it */
+	log_number(&line, "ms", a->now_ms > peer->began_ms ? a->now_ms - peer->began_ms : 0);
 	log_text(&line, "end", a->end);
 	if (a->error)
 		log_text(&line, "error", a->error);
