@@ -212,6 +212,16 @@ static bool writing(const struct plan *p)
 	       (wanted(p, TX) && !record_flow_at_boundary(&p->watch->way[TX].flow));
 }
 
+/* Does TCP take what is still to be written? Not after a reset, or our own FIN. */
+static bool tcp_takes(const struct plan *p)
+{
+	struct tcp_info info = { .tcpi_state = TCP_ESTABLISHED };
+	socklen_t len = sizeof(info);
+
+	return sys_getsockopt(p->fd, SOL_TCP, TCP_INFO, &info, &len) < 0 ||
+	       info.tcpi_state == TCP_ESTABLISHED || info.tcpi_state == TCP_CLOSE_WAIT;
+}
+
 /* These pass: they come last, so that nobody waits for what can't be. */
 static struct refusal check_quiet(struct plan *p, enum way way)
 {
@@ -219,7 +229,8 @@ static struct refusal check_quiet(struct plan *p, enum way way)
 		return fine;
 	if (way == RX)
 		return unless(!reading(p), TLSFD_WHY_RECORD_READ);
-	return unless(!writing(p), TLSFD_WHY_RECORD_WRITTEN);
+	return unless(!writing(p),
+		      tcp_takes(p) ? TLSFD_WHY_RECORD_WRITTEN : TLSFD_WHY_NOT_ESTABLISHED);
 }
 
 /* ---- all of it ---- */

@@ -77,8 +77,8 @@ static const struct why reasons[] = {
 	{ TLSFD_WHY_MPTCP, -EOPNOTSUPP, "mptcp", "the socket is Multipath TCP",
 	  "make it with IPPROTO_TCP; where mptcpize or a BPF program changes it, exempt it" },
 	{ TLSFD_WHY_NOT_ESTABLISHED, -ENOTCONN, "not-established",
-	  "the TCP connection is not established (any more): the peer sent its FIN, or this end "
-	  "shut down",
+	  "the TCP connection is not established (any more): the peer sent its FIN or a reset, or "
+	  "this end shut down",
 	  "read the rest with SSL_read; with tlsfd_prepare before the handshake an early FIN does "
 	  "no harm" },
 	{ TLSFD_WHY_OTHER_ULP, -EOPNOTSUPP, "other-ulp",

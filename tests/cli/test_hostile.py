@@ -10,6 +10,7 @@ import resource
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 
 import pytest
@@ -191,3 +192,44 @@ def test_endless_handshake():
     server.close()
     assert (done.returncode, "handshake has no end" in done.stderr) == (10, True), done.stderr
     assert sum(said) < 64 << 20
+
+
+# ---- who leaves at once ----
+
+def handshake_but_finished(raw, context):
+    """The client's last flight of TLS 1.3, not yet sent."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    connection = context.wrap_bio(incoming, outgoing, server_hostname="one.example")
+    while True:
+        try:
+            connection.do_handshake()
+            return outgoing.read()
+        except ssl.SSLWantReadError:
+            raw.sendall(outgoing.read())
+            incoming.write(raw.recv(65536))
+
+
+def is_stopped(pid):
+    with open("/proc/%d/stat" % pid, encoding="ascii") as stat:
+        return stat.read().rpartition(")")[2].split()[0] == "T"
+
+
+@pytest.mark.parametrize("resets", [True, False])
+def test_gone_before_the_tickets(serve, one, backend, resets):
+    """The server can't write them, and no repeating helps: the log doesn't say "record-written"."""
+    server = serve("--workers", "1", "--forward", backend().target, *one)
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    wait_for(lambda: server.workers("handshake"))
+    pid = server.workers("handshake")[0]
+    with socket.create_connection(("127.0.0.1", server.port), timeout=LIMIT) as raw:
+        finished = handshake_but_finished(raw, context)
+        os.kill(pid, signal.SIGSTOP)
+        wait_for(lambda: is_stopped(pid))
+        raw.sendall(finished)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", resets, 0))
+    os.kill(pid, signal.SIGCONT)
+    line = server.line(event="connection")
+    assert (line["tx"], line["rx"], line["why"]) == ("user", "user", "not-established")
+    assert line["end"] in ("truncated", "reset")

@@ -375,6 +375,54 @@ static void test_early_bytes(void **state)
 	}
 }
 
+/* ---- who leaves as soon as the handshake is done ---- */
+
+enum leaving { RESET, FIN, CLOSE_NOTIFY, LEAVINGS };
+
+static void leave(struct meeting *m, enum leaving how)
+{
+	const struct linger reset = { how == RESET, 0 };
+
+	if (how == CLOSE_NOTIFY)
+		SSL_shutdown(m->peer);
+	setsockopt(m->fd[1], SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	close(m->fd[1]);
+	m->fd[1] = -1;
+}
+
+/* A client that is gone before the server reads its Finished: a server's tickets of TLS 1.3
+ * find nobody, and no repeating can write them (record-written). */
+static void check_gone(enum leaving how, unsigned tickets)
+{
+	struct tlsfd_config *config = config_of(&pki.good);
+	SSL_CTX *peer = peer_context(NULL);
+	enum tlsfd_why why;
+	struct meeting m;
+
+	assert_int_equal(tlsfd_config_set_tickets(config, tickets), 0);
+	meet_open(&m, config, true, peer, NULL);
+	while (SSL_do_handshake(m.peer) != 1)
+		assert_int_equal(tlsfd_handshake(m.c), -EAGAIN);
+	leave(&m, how);
+	assert_int_equal(tlsfd_handshake(m.c), 0);
+	why = tlsfd_report_why(tlsfd_report(m.c), TLSFD_TX);
+	if (tickets)
+		assert_int_equal(why, TLSFD_WHY_NOT_ESTABLISHED);
+	else
+		assert_int_equal(why == TLSFD_WHY_NONE, kernel_has_tls());
+	meet_close(&m);
+	SSL_CTX_free(peer);
+	tlsfd_config_free(config);
+}
+
+static void test_gone(void **state)
+{
+	(void)state;
+	for (enum leaving how = 0; how < LEAVINGS; how++)
+		for (unsigned tickets = 0; tickets <= 2; tickets += 2)
+			check_gone(how, tickets);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -386,6 +434,7 @@ int main(void)
 		cmocka_unit_test(test_once),
 		cmocka_unit_test(test_refused_way),
 		cmocka_unit_test(test_early_bytes),
+		cmocka_unit_test(test_gone),
 	};
 
 	setenv("CMOCKA_MESSAGE_OUTPUT", "TAP", 0); /* the numbers differ between cmocka 1 and 2 */
