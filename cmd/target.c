@@ -2,14 +2,11 @@
 #include "target.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-/* ---- the text ---- */
+#include <sys/types.h>
 
 /* The size of the host's part, brackets included; or -EINVAL. */
 static ssize_t host_size(const char *text)
@@ -52,132 +49,25 @@ void target_free(struct target *target)
 {
 	free(target->host);
 	free(target->port);
-	if (target->list)
-		freeaddrinfo(target->list);
+	free(target->list);
 	*target = (struct target){ 0 };
 }
 
-/* ---- the order ---- */
-
-/* Takes the next address of (or not of) a family out of the list. */
-static struct addrinfo *take(struct addrinfo **list, int family, bool same)
+int target_add(struct target *target, const struct address *address)
 {
-	struct addrinfo *found;
+	struct address *list = reallocarray(target->list, target->count + 1, sizeof(*list));
 
-	while (*list && ((*list)->ai_family == family) != same)
-		list = &(*list)->ai_next;
-	found = *list;
-	if (found)
-		*list = found->ai_next;
-	return found;
-}
-
-/* RFC 8305 section 4: the families in turn, first that of the resolver's first choice
- * (RFC 6724), so that one of them being broken costs one delay. */
-static struct addrinfo *interleave(struct addrinfo *list)
-{
-	struct addrinfo *ordered = NULL, **end = &ordered;
-	int family = list->ai_family;
-
-	for (bool same = true; list; same = !same) {
-		struct addrinfo *next = take(&list, family, same);
-
-		if (!next)
-			next = take(&list, family, !same);
-		*end = next;
-		end = &next->ai_next;
-		*end = NULL;
-	}
-	return ordered;
-}
-
-/* ---- the question ---- */
-
-/* Belongs to the thread that asks; getaddrinfo knows no deadline. */
-struct question {
-	char *host, *port;
-	int family;
-	struct addrinfo *list;
-	int status, err;
-};
-
-static void question_free(struct question *q)
-{
-	if (!q)
-		return;
-	free(q->host);
-	free(q->port);
-	if (q->list)
-		freeaddrinfo(q->list);
-	free(q);
-}
-
-static struct question *question_new(const struct target *target, int family)
-{
-	struct question *q = calloc(1, sizeof(*q));
-
-	if (!q)
-		return NULL;
-	q->family = family;
-	q->host = strdup(target->host);
-	q->port = strdup(target->port);
-	if (q->host && q->port)
-		return q;
-	question_free(q);
-	return NULL;
-}
-
-static void *ask(void *arg)
-{
-	struct question *q = arg;
-	const struct addrinfo want = { .ai_family = q->family, .ai_socktype = SOCK_STREAM };
-
-	q->status = getaddrinfo(q->host, q->port, &want, &q->list);
-	q->err = q->status == EAI_SYSTEM ? errno : 0;
-	return q;
-}
-
-static int answer(struct target *target, struct question *q)
-{
-	if (!q->status) {
-		target->list = interleave(q->list);
-		q->list = NULL;
-		return 0;
-	}
-	if (q->status == EAI_MEMORY)
+	if (!list)
 		return -ENOMEM;
-	target->error = q->err ? strerrordesc_np(q->err) : gai_strerror(q->status);
-	return -ENOENT;
+	target->list = list;
+	list[target->count++] = *address;
+	return 0;
 }
 
-static int join(pthread_t thread, const struct deadline *deadline)
+struct address address_of(const struct sockaddr *address, socklen_t size)
 {
-	struct timespec at = { deadline->at / 1000, deadline->at % 1000 * 1000000 };
+	struct address copy = { .size = size };
 
-	if (deadline->at < 0)
-		return -pthread_join(thread, NULL);
-	return -pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &at);
-}
-
-int target_resolve(struct target *target, int family, const struct deadline *deadline)
-{
-	struct question *q = question_new(target, family);
-	pthread_t thread;
-	int err;
-
-	if (!q)
-		return -ENOMEM;
-	err = -pthread_create(&thread, NULL, ask, q);
-	if (err) {
-		question_free(q);
-		return err;
-	}
-	err = join(thread, deadline);
-	if (err) {
-		pthread_detach(thread); /* q is the thread's, for good */
-		return err;
-	}
-	err = answer(target, q);
-	question_free(q);
-	return err;
+	memcpy(&copy.at, address, size < sizeof(copy.at) ? size : sizeof(copy.at));
+	return copy;
 }

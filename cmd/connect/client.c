@@ -183,7 +183,7 @@ int client_start(struct client **client, const struct destination *to)
 		return -ENOMEM;
 	c->to = to;
 	c->fd = -1;
-	err = dial_start(&c->dial, to->addresses);
+	err = dial_start(&c->dial, to->target);
 	if (err) {
 		client_free(c);
 		*client = NULL;

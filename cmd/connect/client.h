@@ -7,16 +7,16 @@
 #ifndef TLSFD_CLIENT_H
 #define TLSFD_CLIENT_H
 
-#include <netdb.h>
 #include <tlsfd.h>
 
 #include "deadline.h"
 #include "pool.h"
 #include "starttls.h"
+#include "target.h"
 
 /* What is wanted. It must last as long as the client. */
 struct destination {
-	const struct addrinfo *addresses;
+	const struct target *target;
 	const struct protocol *starttls; /* NULL: TLS from the first byte */
 	const char *name;		 /* for SNI and verification; NULL: neither */
 	struct tlsfd_config *config;

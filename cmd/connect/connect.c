@@ -176,9 +176,11 @@ int connect_to(int argc, char **argv)
 	status = route_read(&route, argc, argv);
 	if (!route)
 		return status;
-	if (route->wishes.listen.count)
+	status = route_find(route);
+	if (!status && route->wishes.listen.count)
 		return tunnel_run(route, argc, argv);
-	status = run(route);
+	if (!status)
+		status = run(route);
 	route_free(route);
 	return status;
 }

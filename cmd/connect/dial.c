@@ -18,9 +18,10 @@ enum {
 
 struct dial {
 	int epoll;
-	const struct addrinfo *next; /* to be tried */
-	struct deadline pause;	     /* until then, unless an attempt fails before */
-	int fd[ATTEMPTS_MAX];	     /* attempts under way */
+	const struct target *target;
+	size_t next;	       /* of its addresses, to be tried */
+	struct deadline pause; /* until then, unless an attempt fails before */
+	int fd[ATTEMPTS_MAX];  /* attempts under way */
 	int n;
 	int err; /* the first */
 };
@@ -34,10 +35,9 @@ static int fail(struct dial *d, int err)
 
 /* ---- attempts ---- */
 
-static int open_socket(const struct addrinfo *address)
+static int open_socket(int family)
 {
-	int fd = socket(address->ai_family, address->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC,
-			address->ai_protocol);
+	int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 	/* what is to be sent is sent: the other end waits for it */
 	if (fd >= 0)
@@ -45,14 +45,14 @@ static int open_socket(const struct addrinfo *address)
 	return fd < 0 ? -errno : fd;
 }
 
-static int begin(struct dial *d, const struct addrinfo *address)
+static int begin(struct dial *d, const struct address *address)
 {
-	int fd = open_socket(address);
+	int fd = open_socket(address->at.any.sa_family);
 	struct epoll_event event = { .events = EPOLLOUT, .data.fd = fd };
 
 	if (fd < 0)
 		return fd;
-	if ((connect(fd, address->ai_addr, address->ai_addrlen) < 0 && errno != EINPROGRESS) ||
+	if ((connect(fd, &address->at.any, address->size) < 0 && errno != EINPROGRESS) ||
 	    epoll_ctl(d->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
 		int err = -errno;
 
@@ -71,16 +71,19 @@ static void forget(struct dial *d, int fd)
 	epoll_ctl(d->epoll, EPOLL_CTL_DEL, fd, NULL);
 }
 
+static bool can_begin(const struct dial *d)
+{
+	return d->next < d->target->count && d->n < ATTEMPTS_MAX;
+}
+
 /* The next addresses until one is under way. */
 static void begin_next(struct dial *d)
 {
-	while (d->next && d->n < ATTEMPTS_MAX) {
-		const struct addrinfo *address = d->next;
+	while (can_begin(d)) {
 		int err;
 
-		d->next = address->ai_next;
 		d->pause = deadline_in(DELAY_MS);
-		err = begin(d, address);
+		err = begin(d, &d->target->list[d->next++]);
 		if (!err)
 			return;
 		fail(d, err);
@@ -137,12 +140,12 @@ int dial_fd(const struct dial *d)
 
 int dial_wait(const struct dial *d)
 {
-	return d->next && d->n < ATTEMPTS_MAX ? deadline_left(&d->pause) : -1;
+	return can_begin(d) ? deadline_left(&d->pause) : -1;
 }
 
 /* ---- from start to end ---- */
 
-int dial_start(struct dial **dial, const struct addrinfo *list)
+int dial_start(struct dial **dial, const struct target *target)
 {
 	struct dial *d = calloc(1, sizeof(*d));
 	int err;
@@ -150,8 +153,8 @@ int dial_start(struct dial **dial, const struct addrinfo *list)
 	*dial = d;
 	if (!d)
 		return -ENOMEM;
-	d->next = list;
-	d->err = list ? 0 : -ENOENT;
+	d->target = target;
+	d->err = target->count ? 0 : -ENOENT;
 	d->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (d->epoll >= 0)
 		return 0;

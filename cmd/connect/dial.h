@@ -7,12 +7,12 @@
 #ifndef TLSFD_DIAL_H
 #define TLSFD_DIAL_H
 
-#include <netdb.h>
+#include "target.h"
 
 struct dial;
 
-/* list must last as long as the dial. 0 or a negative errno. */
-int dial_start(struct dial **dial, const struct addrinfo *list);
+/* The target's addresses; it must last as long as the dial. 0 or a negative errno. */
+int dial_start(struct dial **dial, const struct target *target);
 
 /* The connected socket (non-blocking, the caller's); -EAGAIN: call again when dial_fd
  * is readable or dial_wait is over; or the error of the first address that failed. */

@@ -39,37 +39,23 @@ static int make_config(struct route *r)
 		    r->to.config ? tlsfd_config_error(r->to.config) : strerrordesc_np(-err));
 }
 
-static int resolve(struct route *r)
-{
-	const struct wishes *w = &r->wishes;
-	int family = w->only_ipv4 ? AF_INET : w->only_ipv6 ? AF_INET6 : AF_UNSPEC;
-	int err;
-
-	r->until = deadline_in((int)w->timeout_ms);
-	err = target_resolve(&r->target, family, &r->until);
-	if (!err)
-		return EXIT_OK;
-	tell(0, r->where, r->target.error ? r->target.error : strerrordesc_np(-err));
-	if (err == -ETIMEDOUT)
-		return EXIT_TIMEOUT;
-	return err == -ENOENT ? EXIT_UNREACHABLE : EXIT_FAILED;
-}
-
 /* where: HOST:PORT. */
 static int lead(struct route *r, const char *where)
 {
-	int status;
+	const struct wishes *w = &r->wishes;
+	int err;
 
 	r->where = where;
-	if (target_parse(&r->target, where) || !r->target.host)
+	r->lookup.family = w->only_ipv4 ? AF_INET : w->only_ipv6 ? AF_INET6 : AF_UNSPEC;
+	err = lookup_add(&r->lookup, where);
+	if (err == -EINVAL)
 		return tell(EXIT_USAGE, where, "HOST:PORT is wanted, or [ADDRESS]:PORT for IPv6");
-	status = make_config(r);
-	if (!status)
-		status = resolve(r);
-	r->to.addresses = r->target.list;
-	r->to.starttls = r->wishes.starttls;
-	r->to.name = r->wishes.name ? r->wishes.name : r->target.host;
-	return status;
+	if (err)
+		return tell(EXIT_FAILED, where, strerrordesc_np(-err));
+	r->to.target = r->lookup.targets;
+	r->to.starttls = w->starttls;
+	r->to.name = w->name ? w->name : r->to.target->host;
+	return make_config(r);
 }
 
 int route_read(struct route **route, int argc, char **argv)
@@ -95,6 +81,23 @@ int route_read(struct route **route, int argc, char **argv)
 	return status;
 }
 
+int route_lost(const struct route *r, int err)
+{
+	tell(0, r->where, lookup_error(&r->lookup, err));
+	if (err == -ETIMEDOUT)
+		return EXIT_TIMEOUT;
+	return err == -ENOENT ? EXIT_UNREACHABLE : EXIT_FAILED;
+}
+
+int route_find(struct route *r)
+{
+	int err;
+
+	r->until = deadline_in((int)r->wishes.timeout_ms);
+	err = lookup_finish(&r->lookup, &r->until);
+	return err ? route_lost(r, err) : EXIT_OK;
+}
+
 void route_inherit(struct route *r, struct route *before)
 {
 	if (r->to.sessions && !strcmp(r->to.name, before->to.name))
@@ -113,7 +116,7 @@ void route_free(struct route *r)
 		return;
 	tlsfd_config_free(r->to.config);
 	pool_clear(&r->sessions);
-	target_free(&r->target);
+	lookup_free(&r->lookup);
 	wishes_free(&r->wishes);
 	free(r);
 }

@@ -24,6 +24,9 @@ struct tunnels {
 	struct source signals;
 	struct timer grace;
 	struct route *route; /* of connections to come */
+	struct route *next;  /* the same after a reload, whose addresses are asked for; NULL */
+	struct source answers;
+	struct timer patience;
 	struct tunnel *starting;
 	unsigned count;
 	bool stopping;
@@ -244,6 +247,94 @@ static void take(void *arg, int fd, const struct peer *peer)
 	go_on(t);
 }
 
+/* ---- reload: nothing waits for a resolver that is silent ---- */
+
+static void unwatch_answers(struct tunnels *set)
+{
+	if (set->answers.fd >= 0)
+		loop_remove(&set->loop, &set->answers);
+	set->answers.fd = -1;
+}
+
+static void drop_next(struct tunnels *set)
+{
+	unwatch_answers(set);
+	loop_cancel(&set->loop, &set->patience);
+	route_free(set->next);
+	set->next = NULL;
+}
+
+static void stay(struct tunnels *set)
+{
+	drop_next(set);
+	log_error("reload", "the settings stay as they were");
+}
+
+/* Addresses are listened on as before; all else is new for connections to come. */
+static void renew(struct tunnels *set)
+{
+	struct route *before = set->route;
+	struct logline line;
+
+	set->route = route_ref(set->next);
+	drop_next(set);
+	route_inherit(set->route, before);
+	route_free(before);
+	set->relays.idle_ms = set->route->wishes.idle_ms;
+	log_begin(&line, "reloaded");
+	log_end(&line);
+	weigh(set);
+}
+
+static void look(struct tunnels *set)
+{
+	struct lookup *lookup = &set->next->lookup;
+	int err;
+
+	unwatch_answers(set); /* the step can close it */
+	err = lookup_step(lookup);
+	if (err == -EAGAIN) {
+		set->answers.fd = lookup->pipe;
+		err = loop_add(&set->loop, &set->answers, EPOLLIN);
+		if (!err)
+			return;
+		set->answers.fd = -1;
+	}
+	if (!err) {
+		renew(set);
+		return;
+	}
+	route_lost(set->next, err);
+	stay(set);
+}
+
+static void answered(struct source *source, uint32_t events)
+{
+	(void)events;
+	look(owner_of(source, struct tunnels, answers));
+}
+
+static void no_answer(struct timer *timer)
+{
+	struct tunnels *set = owner_of(timer, struct tunnels, patience);
+
+	route_lost(set->next, -ETIMEDOUT);
+	stay(set);
+}
+
+static void reload(struct tunnels *set)
+{
+	if (set->next) {
+		log_error("reload", "the next SIGHUP came before the addresses");
+		drop_next(set);
+	}
+	if (route_read(&set->next, set->argc, set->argv) || !set->next ||
+	    loop_at(&set->loop, &set->patience, set->loop.now_ms + set->next->wishes.timeout_ms))
+		stay(set);
+	else
+		look(set);
+}
+
 /* ---- signals ---- */
 
 static void stop_now(struct tunnels *set)
@@ -266,30 +357,12 @@ static void stop(struct tunnels *set)
 	bool again = set->stopping;
 
 	set->stopping = true;
+	drop_next(set);
 	for (size_t i = 0; i < set->n_listening; i++)
 		listener_stop(&set->listeners[i]);
 	if (again || !set->count ||
 	    loop_at(&set->loop, &set->grace, set->loop.now_ms + set->route->wishes.grace_ms))
 		stop_now(set);
-}
-
-/* Addresses are listened on as before; all else is new for connections to come. */
-static void reload(struct tunnels *set)
-{
-	struct route *route;
-	struct logline line;
-
-	if (route_read(&route, set->argc, set->argv) || !route) {
-		log_error("reload", "the settings stay as they were");
-		return;
-	}
-	route_inherit(route, set->route);
-	route_free(set->route);
-	set->route = route;
-	set->relays.idle_ms = route->wishes.idle_ms;
-	log_begin(&line, "reloaded");
-	log_end(&line);
-	weigh(set);
 }
 
 static void on_signal(struct source *source, uint32_t events)
@@ -399,11 +472,14 @@ int tunnel_run(struct route *route, int argc, char **argv)
 	set->argc = argc;
 	set->argv = argv;
 	set->grace.due = grace_over;
+	set->answers = (struct source){ -1, answered };
+	set->patience.due = no_answer;
 	set->relays.loop = &set->loop;
 	set->relays.idle_ms = route->wishes.idle_ms;
 	status = open_ports(set);
 	if (!status)
 		status = run(set);
+	drop_next(set);
 	close_ports(set);
 	relays_close(&set->relays);
 	loop_close(&set->loop);

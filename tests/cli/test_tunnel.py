@@ -23,8 +23,8 @@ DATA = bytes(range(256)) * 1000
 class Tunnel:
     """A running tlsfd connect --listen."""
 
-    def __init__(self, start, port, *options, listen="127.0.0.1:0", command=(BIN,)):
-        self.program = start(*command, "connect", "--listen", listen, *options, f"localhost:{port}")
+    def __init__(self, start, port, *options, listen="127.0.0.1:0", command=(BIN,), host="localhost"):
+        self.program = start(*command, "connect", "--listen", listen, *options, f"{host}:{port}")
         line = self.program.wait_for(r"^event=listening addr=(\S+):(\d+)\n")
         self.port = int(line.group(2))
 

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: MIT
+"""Names at a reload: nothing stands still while the resolver is silent."""
+import os
+import re
+import signal
+import socket
+import time
+
+import pytest
+
+from connecting import BIN, LIMIT, PLACE, UNREACHABLE, TIMEOUT
+from resolver import NAME, Resolver
+from test_tunnel import DATA, Tunnel, plain_reset, reset_at_once, servers, through  # noqa: F401 # pylint: disable=unused-import
+
+CUT = b"cut"
+RELOADED = r"^event=reloaded\n"
+STAYS = r'^event=reload error="the settings stay as they were"\n'
+
+
+@pytest.fixture
+def resolver(tmp_path):
+    made = Resolver(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def config(tmp_path, certs):
+    path = tmp_path / "config"
+    path.write_text(f"ca {certs.root}\n")
+    return path
+
+
+def talk(peer):
+    """Sends back what comes; at a word, the end of TCP alone."""
+    while data := peer.recv(1 << 16):
+        if data == CUT:
+            peer.shutdown(socket.SHUT_WR)
+            return
+        peer.sendall(data)
+    peer.unwrap()
+
+
+@pytest.fixture
+def tunnel(certs, start, servers, resolver, config):  # noqa: F811 # pylint: disable=redefined-outer-name
+    return Tunnel(start, servers(talk).port, "--name", "localhost", "--config", config, host=NAME,
+                  command=resolver.around(BIN))
+
+
+def hup(tunnel):
+    tunnel.program.process.send_signal(signal.SIGHUP)
+
+
+def echo(s, data=b"x"):
+    s.sendall(data)
+    assert s.recv(len(data)) == data
+
+
+def children(pid):
+    with open("/proc/%d/task/%d/children" % (pid, pid), encoding="ascii") as file:
+        return [int(child) for child in file.read().split()]
+
+
+def said(tunnel, pattern):
+    return len(re.findall(pattern.encode(), bytes(tunnel.program.err), re.M))
+
+
+def test_silence(certs, tunnel, resolver, config):
+    """Tunnels that are open go on, new ones are made with the old settings, until the answer
+    comes; then the new ones are there."""
+    with tunnel.dial() as before:
+        echo(before)
+        config.write_text(f"ca {certs.client}\n")
+        resolver.be("silence")
+        hup(tunnel)
+        resolver.wait_for_a_question()
+        echo(before)
+        assert through(tunnel, DATA) == DATA
+        with tunnel.dial() as meanwhile:
+            echo(meanwhile)
+            assert not said(tunnel, "^event=reload")
+            resolver.be("answer")
+            tunnel.program.wait_for(RELOADED)
+            reset_at_once(tunnel)
+            echo(before)
+            echo(meanwhile)
+    assert not children(tunnel.program.process.pid)
+    tunnel.stop()
+    assert said(tunnel, f"tx={PLACE} rx={PLACE} ") >= 3
+
+
+def test_ends_are_told_meanwhile(tunnel, resolver):
+    """Nothing keeps a connection open that has been closed."""
+    with tunnel.dial() as s:
+        echo(s)
+        resolver.be("silence")
+        hup(tunnel)
+        resolver.wait_for_a_question()
+        s.sendall(CUT)
+        s.settimeout(5)
+        assert plain_reset(s)
+    assert tunnel.line()["end"] == "truncated"
+    tunnel.stop()
+
+
+def test_no_such_name(certs, tunnel, resolver, config):
+    config.write_text(f"ca {certs.client}\n")
+    resolver.be("refuse")
+    hup(tunnel)
+    tunnel.program.wait_for(STAYS)
+    tunnel.program.wait_for(rf"^tlsfd connect: {NAME}:\d+: Name or service not known\n")
+    assert through(tunnel, DATA) == DATA
+    resolver.be("answer")
+    hup(tunnel)
+    tunnel.program.wait_for(RELOADED)
+    reset_at_once(tunnel)
+    tunnel.stop()
+
+
+def test_no_answer_in_time(tunnel, resolver, config):
+    with config.open("a") as more:
+        more.write("timeout 0.5\n")
+    resolver.be("silence")
+    hup(tunnel)
+    tunnel.program.wait_for(STAYS)
+    tunnel.program.wait_for(rf"^tlsfd connect: {NAME}:\d+: Connection timed out\n")
+    assert not children(tunnel.program.process.pid)
+    assert through(tunnel, DATA) == DATA
+    tunnel.stop()
+
+
+def test_the_next_signal(certs, tunnel, resolver, config):
+    """It is the last one that counts, and it asks anew."""
+    resolver.be("silence")
+    hup(tunnel)
+    resolver.wait_for_a_question()
+    first = children(tunnel.program.process.pid)
+    config.write_text(f"ca {certs.client}\n")
+    hup(tunnel)
+    tunnel.program.wait_for('^event=reload error="the next SIGHUP came before the addresses"\n')
+    assert through(tunnel, DATA) == DATA
+    second = children(tunnel.program.process.pid)
+    assert len(first) == len(second) == 1 and first != second
+    resolver.be("answer")
+    tunnel.program.wait_for(RELOADED)
+    reset_at_once(tunnel)
+    tunnel.stop()
+    assert said(tunnel, RELOADED) == 1
+
+
+def test_its_process_is_killed(tunnel, resolver):
+    resolver.be("silence")
+    hup(tunnel)
+    resolver.wait_for_a_question()
+    child, = children(tunnel.program.process.pid)
+    os.kill(child, signal.SIGKILL)
+    tunnel.program.wait_for(STAYS)
+    tunnel.program.wait_for("the process that asked for it has died")
+    assert through(tunnel, DATA) == DATA
+    tunnel.stop()
+
+
+def test_stop(tunnel, resolver):
+    resolver.be("silence")
+    hup(tunnel)
+    resolver.wait_for_a_question()
+    child, = children(tunnel.program.process.pid)
+    began = time.monotonic()
+    tunnel.stop()
+    assert time.monotonic() - began < 5  # the resolver would wait for 30
+    assert not os.path.exists("/proc/%d" % child)
+
+
+# ---- the start ----
+
+@pytest.mark.parametrize("mode, status, why", [("refuse", UNREACHABLE, "Name or service not known"),
+                                               ("silence", TIMEOUT, "Connection timed out")])
+def test_start(start, resolver, mode, status, why):
+    resolver.be(mode)
+    began = time.monotonic()
+    program = start(*resolver.around(BIN), "connect", "--listen", "127.0.0.1:0", "--timeout", "1", f"{NAME}:443")
+    program.finish(status)
+    assert program.err.decode() == f"tlsfd connect: {NAME}:443: {why}\n"
+    assert time.monotonic() - began < LIMIT / 2
