@@ -95,6 +95,7 @@ static _Noreturn void be_child(const struct lookup *l, pid_t parent, int pipe)
 {
 	const struct answer end = { .target = l->count };
 
+	prctl(PR_SET_NAME, "tlsfd-lookup");
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent || (pipe = dup2(pipe, STDIN_FILENO)) < 0)
 		_exit(1);

@@ -2,7 +2,7 @@
 #include "backend.h"
 
 #include <errno.h>
-#include <netdb.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "logfmt.h"
-#include "target.h"
 
 enum {
 	CONNECT_MS = 5000,
@@ -38,64 +37,73 @@ int backends_add(struct backends *b, const char *text, const void *address, sock
 	return 0;
 }
 
-static int add_unix(struct backends *b, const char *text, const char *path)
+static bool is_path(const char *text)
+{
+	return !strncmp(text, "unix:", 5);
+}
+
+static int check_path(const char *path)
+{
+	const struct sockaddr_un *address = NULL;
+
+	return *path && strlen(path) < sizeof(address->sun_path) ? 0 : -EINVAL;
+}
+
+int backends_ask(struct lookup *lookup, const struct texts *targets, char *error, size_t size)
+{
+	for (size_t i = 0; i < targets->count; i++) {
+		const char *text = targets->at[i];
+		int err = is_path(text) ? check_path(text + 5) : lookup_add(lookup, text);
+
+		if (!err)
+			continue;
+		snprintf(error, size, "forward %s: %s", text,
+			 err == -ENOMEM ? "memory is short" :
+			 is_path(text)	? "unix:PATH is wanted" :
+					  "HOST:PORT or unix:PATH is wanted");
+		return err;
+	}
+	return 0;
+}
+
+static int add_path(struct backends *b, const char *text)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 
-	if (!*path || strlen(path) >= sizeof(address.sun_path))
-		return -EINVAL;
-	memcpy(address.sun_path, path, strlen(path));
+	memcpy(address.sun_path, text + 5, strlen(text + 5));
 	return backends_add(b, text, &address, sizeof(address));
 }
 
-static int add_found(struct backends *b, const char *text, const struct addrinfo *found)
+static int add_found(struct backends *b, const char *text, const struct target *found)
 {
 	int err = 0;
 
-	for (; found && !err; found = found->ai_next)
-		err = backends_add(b, text, found->ai_addr, found->ai_addrlen);
+	for (size_t i = 0; i < found->count && !err; i++)
+		err = backends_add(b, text, &found->list[i].at, found->list[i].size);
 	return err;
 }
 
-static int add_name(struct backends *b, const char *text, const char **why)
+int backends_open(struct backends *b, const struct texts *targets, const struct lookup *lookup,
+		  int looked, char *error, size_t size)
 {
-	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
-	struct addrinfo *found;
-	struct target target;
-	int err = target_parse(&target, text);
-
-	*why = err == -ENOMEM ? "memory is short" : "HOST:PORT or unix:PATH is wanted";
-	if (!err && !target.host)
-		err = -EINVAL;
-	if (err)
-		return err;
-	err = getaddrinfo(target.host, target.port, &hints, &found);
-	target_free(&target);
-	if (err) {
-		*why = err == EAI_SYSTEM ? strerror(errno) : gai_strerror(err);
-		return -ENOENT;
-	}
-	err = add_found(b, text, found);
-	freeaddrinfo(found);
-	*why = "memory is short";
-	return err;
-}
-
-int backends_open(struct backends *b, const struct texts *targets, char *error, size_t size)
-{
+	const struct target *next = lookup->targets;
+	const char *at = "";
 	int err = 0;
 
 	*b = (struct backends){ 0 };
 	for (size_t i = 0; i < targets->count && !err; i++) {
-		const char *text = targets->at[i], *why = "unix:PATH is wanted";
-
-		err = !strncmp(text, "unix:", 5) ? add_unix(b, text, text + 5) :
-						   add_name(b, text, &why);
-		if (err)
-			snprintf(error, size, "forward %s: %s", text, why);
+		at = targets->at[i];
+		if (is_path(at))
+			err = add_path(b, at);
+		else if (looked && (looked != -ENOENT || next->error))
+			err = looked;
+		else
+			err = add_found(b, at, next++);
 	}
-	if (err)
-		backends_close(b);
+	if (!err)
+		return 0;
+	snprintf(error, size, "forward %s: %s", at, lookup_error(lookup, err));
+	backends_close(b);
 	return err;
 }
 

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "lookup.h"
 #include "loop.h"
 #include "settings.h"
 
@@ -25,9 +26,12 @@ struct backends {
 	size_t count, next;
 };
 
-/* Resolves the targets; a name with several addresses is several backends. 0, or a negative
- * errno with a sentence in error. */
-int backends_open(struct backends *b, const struct texts *targets, char *error, size_t size);
+/* Checks the targets; the lookup is to ask for those that are names. 0, or a negative errno with
+ * a sentence in error. */
+int backends_ask(struct lookup *lookup, const struct texts *targets, char *error, size_t size);
+/* When it is over, by looked: a name with several addresses is several backends. As above. */
+int backends_open(struct backends *b, const struct texts *targets, const struct lookup *lookup,
+		  int looked, char *error, size_t size);
 /* One more, resolved. 0 or a negative errno. */
 int backends_add(struct backends *b, const char *text, const void *address, socklen_t size);
 void backends_close(struct backends *b);

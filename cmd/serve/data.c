@@ -39,7 +39,7 @@ struct data {
 
 /* ---- the plan: bytes from one process to another of the same program ---- */
 
-struct target {
+struct forward {
 	struct sockaddr_storage address;
 	socklen_t size;
 	char text[512];
@@ -57,7 +57,7 @@ static int write_plan(int fd, const struct data_plan *plan, const struct backend
 	int err = write_all(fd, plan, sizeof(*plan));
 
 	for (size_t i = 0; i < backends->count && !err; i++) {
-		struct target t = { backends->at[i].address, backends->at[i].size, "" };
+		struct forward t = { backends->at[i].address, backends->at[i].size, "" };
 
 		strncpy(t.text, backends->at[i].text, sizeof(t.text) - 1);
 		err = write_all(fd, &t, sizeof(t));
@@ -81,7 +81,7 @@ int data_plan_write(const struct data_plan *plan, const struct backends *backend
 static int read_backends(struct backends *b)
 {
 	off_t at = sizeof(struct data_plan);
-	struct target t;
+	struct forward t;
 	int err = 0;
 
 	for (; !err && pread(PLAN_FD, &t, sizeof(t), at) == sizeof(t); at += (off_t)sizeof(t))

@@ -35,6 +35,7 @@
 struct generation {
 	struct service service;
 	struct tlsfd_config *config;
+	struct lookup lookup; /* of the backends */
 	struct backends backends;
 	int data_plan; /* for data processes: data.h */
 };
@@ -42,7 +43,9 @@ struct generation {
 struct master {
 	int argc;
 	char **argv;
-	struct generation now;
+	struct generation now, next;
+	bool reloading; /* the addresses of the next one are asked for */
+	struct source answers;
 	unsigned workers;
 	pid_t pid;
 	struct self_signed self;
@@ -67,12 +70,24 @@ struct trouble {
 	char error[512];
 };
 
+static void unload(struct generation *g)
+{
+	service_free(&g->service);
+	tlsfd_config_free(g->config);
+	lookup_free(&g->lookup);
+	backends_close(&g->backends);
+	if (g->data_plan >= 0)
+		close(g->data_plan);
+}
+
+/* All but the backends' addresses. */
 static int load(struct generation *g, struct master *m, struct trouble *t)
 {
 	struct settings settings;
-	int err = service_read(&g->service, &settings, m->argc, m->argv);
+	int err;
 
-	g->data_plan = -1;
+	*g = (struct generation){ .data_plan = -1 };
+	err = service_read(&g->service, &settings, m->argc, m->argv);
 	t->status = EXIT_USAGE;
 	if (err) {
 		snprintf(t->error, sizeof(t->error), "%s", settings.error);
@@ -85,23 +100,19 @@ static int load(struct generation *g, struct master *m, struct trouble *t)
 	else
 		err = identities_load(&g->config, &g->service, m->self.pem ? &m->self : NULL,
 				      &m->ratchet, t->error, sizeof(t->error));
-	if (!err) {
-		err = backends_open(&g->backends, &g->service.forward, t->error, sizeof(t->error));
-		if (err)
-			tlsfd_config_free(g->config);
-	}
+	if (!err)
+		err = backends_ask(&g->lookup, &g->service.forward, t->error, sizeof(t->error));
 	if (err)
-		service_free(&g->service);
+		unload(g);
 	return err;
 }
 
-static void unload(struct generation *g)
+/* looked: how the lookup has ended. */
+static int find_backends(struct generation *g, int looked, struct trouble *t)
 {
-	service_free(&g->service);
-	tlsfd_config_free(g->config);
-	backends_close(&g->backends);
-	if (g->data_plan >= 0)
-		close(g->data_plan);
+	t->status = EXIT_CONFIG;
+	return backends_open(&g->backends, &g->service.forward, &g->lookup, looked, t->error,
+			     sizeof(t->error));
 }
 
 /* ---- processes ---- */
@@ -163,6 +174,7 @@ static _Noreturn void be_worker(struct master *m, const struct team *team)
 	close(m->signals.fd);
 	close(m->loop.epoll);
 	close(m->now.data_plan);
+	lookup_leave(&m->next.lookup);
 	teams_leave(&m->teams, plan.channel);
 	metrics_leave(&m->metrics);
 	ledger_leave(&m->ledger, team->page[ROLE_HANDSHAKE]);
@@ -187,7 +199,7 @@ static void bury_all(struct master *m)
 	int status;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-		if (!metrics_bury(&m->metrics, pid, status))
+		if (!metrics_bury(&m->metrics, pid, status) && !lookup_bury(&m->next.lookup, pid))
 			teams_bury(&m->teams, pid, status);
 }
 
@@ -221,36 +233,102 @@ static void warn_of_what_stays(const struct service *old, const struct service *
 				     "restart");
 }
 
-static void reload(struct master *m)
+static void not_reloaded(const char *why)
 {
-	struct generation next = { 0 }, before = m->now;
-	struct trouble trouble;
+	count_reload(false);
+	log_error("reload", "%s; the old settings stay", why);
+}
+
+static void unwatch_answers(struct master *m)
+{
+	if (m->answers.fd >= 0)
+		loop_remove(&m->loop, &m->answers);
+	m->answers.fd = -1;
+}
+
+static void drop_next(struct master *m)
+{
+	if (!m->reloading)
+		return;
+	unwatch_answers(m);
+	unload(&m->next);
+	m->next = (struct generation){ .data_plan = -1 };
+	m->reloading = false;
+}
+
+/* The next becomes the present, and the present is to be dropped; or the other way round. */
+static void swap(struct master *m)
+{
+	struct generation before = m->now;
+
+	m->now = m->next;
+	m->next = before;
+}
+
+static void renew(struct master *m)
+{
 	struct logline line;
 	int err;
 
-	if (load(&next, m, &trouble)) {
-		count_reload(false);
-		log_error("reload", "%s; the old settings stay", trouble.error);
-		return;
-	}
-	warn_of_what_stays(&before.service, &next.service);
-	m->now = next;
-	m->ratchet.period_ms = next.service.ticket_renewal_ms;
+	warn_of_what_stays(&m->now.service, &m->next.service);
+	swap(m);
+	m->ratchet.period_ms = m->now.service.ticket_renewal_ms;
+	(void)!ratchet_give(&m->ratchet, m->now.config); /* it may have turned meanwhile */
 	err = plan_data(m);
 	if (!err)
 		err = teams_renew(&m->teams, m->workers);
 	if (err) {
-		count_reload(false);
-		log_error("reload", "%s; the old settings stay", strerror(-err));
-		unload(&m->now);
-		m->now = before;
+		not_reloaded(strerror(-err));
+		swap(m);
 		return;
 	}
-	unload(&before);
 	count_reload(true);
 	log_begin(&line, "reload");
 	log_number(&line, "generation", m->teams.generation);
 	log_end(&line);
+}
+
+/* Processes are watched and replaced while the resolver is silent. */
+static void look(struct master *m)
+{
+	struct trouble trouble;
+	int err;
+
+	unwatch_answers(m); /* the step can close it */
+	err = lookup_step(&m->next.lookup);
+	if (err == -EAGAIN) {
+		m->answers.fd = m->next.lookup.pipe;
+		err = loop_add(&m->loop, &m->answers, EPOLLIN);
+		if (!err)
+			return;
+		m->answers.fd = -1;
+	}
+	if (find_backends(&m->next, err, &trouble))
+		not_reloaded(trouble.error);
+	else
+		renew(m);
+	drop_next(m);
+}
+
+static void answered(struct source *source, uint32_t events)
+{
+	(void)events;
+	look(owner_of(source, struct master, answers));
+}
+
+static void reload(struct master *m)
+{
+	struct trouble trouble;
+
+	if (m->reloading)
+		not_reloaded("the next SIGHUP came before the addresses");
+	drop_next(m);
+	if (load(&m->next, m, &trouble)) {
+		not_reloaded(trouble.error);
+		return;
+	}
+	m->reloading = true;
+	look(m);
 }
 
 static void stop(struct master *m)
@@ -260,6 +338,7 @@ static void stop(struct master *m)
 	log_begin(&line, "stopping");
 	log_text(&line, "how", m->teams.stopping ? "now" : "grace");
 	log_end(&line);
+	drop_next(m);
 	teams_stop(&m->teams);
 }
 
@@ -459,6 +538,7 @@ static int prepare(struct master *m)
 	m->teams.gone = gone;
 	m->teams.arg = m;
 	m->renewal.due = renew_keys;
+	m->answers = (struct source){ -1, answered };
 	teams_open(&m->teams);
 	raise_limits();
 	if (!status && !s->check_config)
@@ -492,6 +572,7 @@ int serve(int argc, char **argv)
 	struct master m = { .argc = argc, .argv = argv, .pid = getpid() };
 	struct settings settings;
 	struct service service;
+	const struct deadline never = deadline_in(-1);
 	struct trouble trouble;
 	int status, err = 0;
 
@@ -506,7 +587,8 @@ int serve(int argc, char **argv)
 	}
 	if (err)
 		return fail(EXIT_FAILED, "no randomness: %s", strerror(-err));
-	if (load(&m.now, &m, &trouble))
+	if (load(&m.now, &m, &trouble) ||
+	    find_backends(&m.now, lookup_finish(&m.now.lookup, &never), &trouble))
 		return fail(trouble.status, "%s", trouble.error);
 	status = prepare(&m);
 	if (!status && !m.now.service.check_config)

@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from connecting import BIN, LIMIT, PLACE, UNREACHABLE, TIMEOUT
+from connecting import BIN, LIMIT, OK, PLACE, UNREACHABLE, TIMEOUT
 from resolver import NAME, Resolver
+from serving import answer, saying
 from test_tunnel import DATA, Tunnel, plain_reset, reset_at_once, servers, through  # noqa: F401 # pylint: disable=unused-import
 
 CUT = b"cut"
@@ -169,6 +170,74 @@ def test_stop(tunnel, resolver):
     tunnel.stop()
     assert time.monotonic() - began < 5  # the resolver would wait for 30
     assert not os.path.exists("/proc/%d" % child)
+
+
+# ---- serve: the same, and workers are replaced meanwhile ----
+
+@pytest.fixture
+def server(serve, one, backend, resolver):
+    port = backend(saying(b"hello")).target.split(":")[1]
+    return serve("--forward", f"{NAME}:{port}", *one, "--workers", "1", around=resolver.around())
+
+
+def asking(server):
+    """The process that asks."""
+    found = []
+    for pid in server.children():
+        with open(f"/proc/{pid}/comm", encoding="ascii") as comm:
+            found += [pid] * (comm.read() == "tlsfd-lookup\n")
+    return found
+
+
+def works(server):
+    with server.connect() as connection:
+        return answer(connection) == b"hello"
+
+
+def test_serve_silence(server, resolver):
+    resolver.be("silence")
+    server.signal(signal.SIGHUP)
+    resolver.wait_for_a_question()
+    assert works(server)
+    for role in "handshake", "data":
+        os.kill(server.workers(role)[0], signal.SIGKILL)
+        server.line(event="worker", role=role, error="killed by signal 9; it is replaced")
+        assert works(server)
+    server.signal(signal.SIGHUP)
+    server.line(event="reload", error="the next SIGHUP came before the addresses; the old settings stay")
+    resolver.be("answer")
+    assert server.line(event="reload", generation="2")
+    assert not asking(server)
+    assert works(server)
+
+
+def test_serve_no_such_name(server, resolver):
+    resolver.be("refuse")
+    server.signal(signal.SIGHUP)
+    assert re.fullmatch(rf"forward {NAME}:\d+: Name or service not known; the old settings stay",
+                        server.line(event="reload")["error"])
+    assert works(server)
+
+
+def test_serve_its_process_is_killed(server, resolver):
+    resolver.be("silence")
+    server.signal(signal.SIGHUP)
+    resolver.wait_for_a_question()
+    os.kill(asking(server)[0], signal.SIGKILL)
+    assert "the process that asked for it has died; the old settings stay" in server.line(event="reload")["error"]
+    assert works(server)
+
+
+def test_serve_stop(server, resolver):
+    resolver.be("silence")
+    server.signal(signal.SIGHUP)
+    resolver.wait_for_a_question()
+    child, = asking(server)
+    began = time.monotonic()
+    server.signal(signal.SIGTERM)
+    assert server.wait() == OK
+    assert time.monotonic() - began < 5
+    assert not os.path.exists(f"/proc/{child}")
 
 
 # ---- the start ----
