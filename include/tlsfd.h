@@ -44,6 +44,9 @@ TLSFD_CHECKED int tlsfd_connect(struct tlsfd **c, struct tlsfd_config *config, i
  * -EINVAL: no session. */
 TLSFD_CHECKED int tlsfd_set_session(struct tlsfd *c, const void *session, size_t size);
 
+/* By the reader, behind the handshake: frees the 12 to 27 KB in which OpenSSL waits for more. */
+TLSFD_API void tlsfd_no_more_sessions(struct tlsfd *c);
+
 /* One step: 0 when done and moved; -EAGAIN: poll for tlsfd_wants(c, TLSFD_RX), call
  * again; -EPROTO: refused by either side; -EKEYREJECTED: the peer's certificate was not
  * accepted; -ECONNABORTED, -ECONNRESET; with KERNEL_REQUIRE what tlsfd_handover says. */

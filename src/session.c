@@ -13,6 +13,8 @@
 
 #include "config.h"
 #include "connection.h"
+#include "openssl_side.h"
+#include "tickets.h"
 
 enum {
 	SESSIONS_MAX = 32, /* that the program is told of; a server sends few */
@@ -30,6 +32,7 @@ struct sessions {
 	STACK_OF(X509) *chain; /* of the session that was offered */
 	SSL_SESSION *fresh[SESSIONS_MAX];
 	unsigned seen, told;
+	bool telling;
 };
 
 /* ---- lifetime ---- */
@@ -218,24 +221,55 @@ static int on_new(SSL *ssl, SSL_SESSION *session)
 	return 1;
 }
 
+static void tell(struct tlsfd *c, SSL_SESSION *session)
+{
+	struct sessions *s = c->sessions;
+	size_t size;
+	uint8_t *bytes = s->fn ? save(c, session, &size) : NULL;
+
+	SSL_SESSION_free(session);
+	if (!bytes) { /* no memory: the next handshake is a full one */
+		ERR_clear_error();
+		return;
+	}
+	s->fn(s->arg, c, bytes, size);
+	OPENSSL_clear_free(bytes, size);
+}
+
 void sessions_tell(struct tlsfd *c)
 {
 	struct sessions *s = c->sessions;
 
-	while (s && s->told < s->seen) {
-		SSL_SESSION *session = s->fresh[s->told];
-		size_t size;
-		uint8_t *bytes = save(c, session, &size);
-
+	if (!s || s->told == s->seen)
+		return;
+	s->telling = true;
+	while (s->told < s->seen) {
+		tell(c, s->fresh[s->told]);
 		s->fresh[s->told++] = NULL;
-		SSL_SESSION_free(session);
-		if (!bytes) { /* no memory: the next handshake is a full one */
-			ERR_clear_error();
-			continue;
-		}
-		s->fn(s->arg, c, bytes, size);
-		OPENSSL_clear_free(bytes, size);
 	}
+	s->telling = false;
+	if (!s->fn)
+		tlsfd_no_more_sessions(c);
+}
+
+void tlsfd_no_more_sessions(struct tlsfd *c)
+{
+	struct userspace *u = c->user; /* its writer may be inside OpenSSL */
+
+	if (!c->open)
+		return;
+	if (u)
+		pthread_mutex_lock(&u->lock);
+	tickets_free(c->control.tickets);
+	c->control.tickets = NULL;
+	if (c->sessions && c->sessions->telling) {
+		c->sessions->fn = NULL; /* the rest is done behind it */
+	} else {
+		sessions_free(c->sessions);
+		c->sessions = NULL;
+	}
+	if (u)
+		pthread_mutex_unlock(&u->lock);
 }
 
 int tlsfd_config_on_session(struct tlsfd_config *config, tlsfd_session_fn *fn, void *arg)
@@ -351,7 +385,7 @@ static bool in_time(const SSL_SESSION *session)
 }
 
 /* As OpenSSL does it in a handshake (ssl/ssl_cert.c: ssl_verify_cert_chain). */
-static bool verify(SSL *ssl, X509_STORE_CTX *store, STACK_OF(X509) *chain)
+static bool verify(SSL *ssl, X509_STORE_CTX *store, STACK_OF(X509) * chain)
 {
 	X509_VERIFY_PARAM *param;
 

@@ -396,6 +396,33 @@ static void test_unfinished(void **state)
 	end(&x);
 }
 
+/* Also in the middle of one. */
+static void test_no_more(void **state)
+{
+	const struct setting *s = *state;
+	static struct ticket t;
+	struct test x;
+
+	begin(&x, s, true);
+	make_ticket(&x.t.peer, &t);
+	raw_send(&x.t.peer, 22, t.bytes, t.size);
+	talk(&x);
+	assert_int_equal(got.count, 1);
+	make_ticket(&x.t.peer, &t);
+	raw_send(&x.t.peer, 22, t.bytes, 30);
+	assert_int_equal(tlsfd_read(x.t.c, (uint8_t[1]){ 0 }, 1), -EAGAIN);
+	assert_int_equal(got.freed, 0);
+	tlsfd_no_more_sessions(x.t.c);
+	assert_int_equal(got.freed, s->place == KERNEL);
+	raw_send(&x.t.peer, 22, t.bytes + 30, t.size - 30);
+	talk(&x);
+	make_ticket(&x.t.peer, &t);
+	raw_send(&x.t.peer, 22, t.bytes, t.size);
+	talk(&x);
+	assert_int_equal(got.count, 1);
+	end(&x);
+}
+
 /* ---- the SSL stays inert ---- */
 
 static void assert_inert(SSL *ssl, struct test *x)
@@ -563,6 +590,7 @@ int main(int argc, char **argv)
 		add(test_enough, s, "enough", "");
 		add(test_closed, s, "closed", "");
 		add(test_unfinished, s, "unfinished", "");
+		add(test_no_more, s, "no more", "");
 	}
 	add(test_inert, (struct setting){ suites[0], KERNEL, 0 }, "inert", "");
 	add(test_memory, (struct setting){ suites[0], KERNEL, 0 }, "memory", "");

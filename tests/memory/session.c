@@ -631,6 +631,42 @@ static void test_many(void **state)
 	}
 }
 
+static int count_after(SSL_CTX *server, enum tlsfd_kernel kernel, bool enough)
+{
+	struct saved s = { NULL, 0, 0, 0 };
+	struct tlsfd_config *config = client_of(&s);
+	struct meeting m;
+	int count;
+
+	assert_int_equal(tlsfd_config_set_kernel(config, kernel), 0);
+	meet_open(&m, config, false, server, "localhost");
+	tlsfd_no_more_sessions(m.c); /* too early: it does nothing */
+	meet_shake(&m);
+	assert_int_equal(m.err, 0);
+	if (enough)
+		tlsfd_no_more_sessions(m.c);
+	meet_talk(&m); /* behind the tickets */
+	count = s.count;
+	meet_close(&m);
+	tlsfd_config_free(config);
+	forget(&s);
+	return count;
+}
+
+static void test_no_more(void **state)
+{
+	static const enum tlsfd_kernel kernels[] = { TLSFD_KERNEL_PREFER, TLSFD_KERNEL_NEVER };
+
+	(void)state;
+	for (size_t i = 0; i < LENGTH(kernels); i++) {
+		SSL_CTX *server = server_of(&pki.good, TLS1_3_VERSION);
+
+		assert_int_equal(count_after(server, kernels[i], false), 2);
+		assert_int_equal(count_after(server, kernels[i], true), 0);
+		SSL_CTX_free(server);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -649,6 +685,7 @@ int main(void)
 		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_both_ends),
 		cmocka_unit_test(test_many),
+		cmocka_unit_test(test_no_more),
 	};
 
 	setenv("CMOCKA_MESSAGE_OUTPUT", "TAP", 0); /* the numbers differ between cmocka 1 and 2 */
