@@ -29,9 +29,9 @@ struct relay {
 	struct sides sides;
 	struct half half[HALVES];
 	uint64_t active_ms;
-	enum relay_how how;
-	bool hurry; /* don't linger */
 	int err;
+	enum relay_how how : 16;
+	bool hurry; /* don't linger */
 	relay_ended *ended;
 	void *arg;
 };
