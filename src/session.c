@@ -385,7 +385,7 @@ static bool in_time(const SSL_SESSION *session)
 }
 
 /* As OpenSSL does it in a handshake (ssl/ssl_cert.c: ssl_verify_cert_chain). */
-static bool verify(SSL *ssl, X509_STORE_CTX *store, STACK_OF(X509) * chain)
+static bool verify(SSL *ssl, X509_STORE_CTX *store, STACK_OF(X509) *chain)
 {
 	X509_VERIFY_PARAM *param;
 

@@ -57,11 +57,14 @@ void pool_put(struct pool *pool, struct session *session)
 
 void pool_keep(void *arg, struct tlsfd *c, const void *data, size_t size)
 {
+	struct pool *pool = arg;
 	struct session session = { OPENSSL_memdup(data, size), size, now() };
 
-	(void)c;
-	if (session.data)
-		pool_put(arg, &session);
+	if (!session.data)
+		return;
+	pool_put(pool, &session);
+	if (pool->kept)
+		pool->kept(pool->arg, c);
 }
 
 bool pool_take(struct pool *pool, struct session *session)
@@ -76,8 +79,10 @@ bool pool_take(struct pool *pool, struct session *session)
 
 void pool_move(struct pool *to, struct pool *from)
 {
-	*to = *from;
-	*from = (struct pool){ .count = 0 };
+	memcpy(to->at, from->at, sizeof(to->at));
+	to->count = from->count;
+	memset(from->at, 0, sizeof(from->at));
+	from->count = 0;
 }
 
 void pool_clear(struct pool *pool)

@@ -25,6 +25,8 @@ struct session {
 struct pool {
 	struct session at[POOL_MAX]; /* the newest is the last */
 	unsigned count;
+	void (*kept)(void *arg, struct tlsfd *c); /* this connection gave one; NULL: not told */
+	void *arg;
 };
 
 /* A tlsfd_session_fn. Without memory nothing is kept. */
@@ -33,7 +35,7 @@ void pool_keep(void *pool, struct tlsfd *c, const void *data, size_t size);
 bool pool_take(struct pool *pool, struct session *session);
 /* *session becomes the newest one, and empty. */
 void pool_put(struct pool *pool, struct session *session);
-/* All of from's become to's, which has none yet. */
+/* All sessions of from become to's, which has none yet. */
 void pool_move(struct pool *to, struct pool *from);
 void pool_clear(struct pool *pool);
 

@@ -15,6 +15,8 @@
 #include "relay/relay.h"
 #include "tell.h"
 
+enum { SESSION_MS = 5000 }; /* from the handshake's end */
+
 struct tunnels {
 	struct loop loop;
 	struct relays relays;
@@ -27,24 +29,30 @@ struct tunnels {
 	struct route *next;  /* the same after a reload, whose addresses are asked for; NULL */
 	struct source answers;
 	struct timer patience;
-	struct tunnel *starting;
+	struct opening *opening; /* all of them */
 	unsigned count;
 	bool stopping;
 	int argc;
 	char **argv;
 };
 
-/* One connection, until it is over. */
+/* One connection, until it is over: what is kept for thousands that are idle. */
 struct tunnel {
 	struct tunnels *set;
-	struct tunnel *next, **link; /* while it is starting */
 	struct route *route;
-	struct client *client;
-	struct source source; /* the client's fd; -1: none */
-	struct timer pause, until;
-	struct tlsfd *tls; /* the relay's */
-	int plain;
+	struct opening *opening; /* NULL: that is over */
+	struct tlsfd *tls;	 /* the relay's */
 	struct peer peer;
+};
+
+/* What its start needs besides, as long as a session may come. */
+struct opening {
+	struct tunnel *tunnel;
+	struct opening *next, **link;
+	struct client *client; /* NULL: there is a relay */
+	struct source source;  /* the client's fd; -1: none */
+	struct timer pause, until;
+	int plain;
 };
 
 /* ---- the end of one ---- */
@@ -61,10 +69,26 @@ static void weigh(struct tunnels *set)
 			listener_go_on(&set->listeners[i]);
 }
 
+static void free_opening(struct opening *o)
+{
+	struct loop *loop = &o->tunnel->set->loop;
+
+	loop_cancel(loop, &o->pause);
+	loop_cancel(loop, &o->until);
+	client_free(o->client);
+	o->tunnel->opening = NULL;
+	*o->link = o->next;
+	if (o->next)
+		o->next->link = o->link;
+	free(o);
+}
+
 static void forget(struct tunnel *t)
 {
 	struct tunnels *set = t->set;
 
+	if (t->opening)
+		free_opening(t->opening);
 	route_free(t->route);
 	free(t);
 	set->count--;
@@ -87,29 +111,23 @@ static void ended(void *arg, const struct relay_end *end)
 
 /* ---- the start of one ---- */
 
-static void unwatch(struct tunnel *t)
+static void unwatch(struct opening *o)
 {
-	if (t->source.fd >= 0)
-		loop_remove(&t->set->loop, &t->source);
-	t->source.fd = -1;
-	loop_cancel(&t->set->loop, &t->pause);
-}
+	struct loop *loop = &o->tunnel->set->loop;
 
-static void started(struct tunnel *t)
-{
-	loop_cancel(&t->set->loop, &t->until);
-	*t->link = t->next;
-	if (t->next)
-		t->next->link = t->link;
+	if (o->source.fd >= 0)
+		loop_remove(loop, &o->source);
+	o->source.fd = -1;
+	loop_cancel(loop, &o->pause);
 }
 
 /* Who waits at the plain side gets a reset: there was no connection, so no end of one. */
-static void close_plain(const struct tunnel *t)
+static void close_plain(int fd)
 {
 	const struct linger reset = { .l_onoff = 1 };
 
-	setsockopt(t->plain, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
-	close(t->plain);
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	close(fd);
 }
 
 static void rest(struct tunnels *set, int err)
@@ -118,108 +136,151 @@ static void rest(struct tunnels *set, int err)
 		listener_rest(&set->listeners[i], err);
 }
 
-static void give_up(struct tunnel *t, int err)
+static void give_up(struct opening *o, int err)
 {
 	static const char *const stages[] = {
 		[STAGE_DIAL] = "server",
 		[STAGE_STARTTLS] = "starttls",
 		[STAGE_HANDSHAKE] = "handshake",
 	};
+	struct tunnel *t = o->tunnel;
+	struct tunnels *set = t->set;
 	char why[1024];
 	struct account account = { .to = t->route->where,
-				   .end = stages[t->client ? client_stage(t->client) : STAGE_DIAL],
-				   .now_ms = t->set->loop.now_ms };
+				   .end = stages[client_stage(o->client)],
+				   .error = tell_failure(o->client, err, why, sizeof(why)),
+				   .now_ms = set->loop.now_ms };
 
-	unwatch(t);
-	started(t);
-	account.error = tell_failure(t->client, err, why, sizeof(why));
-	peer_log(&t->peer, t->client ? client_tls(t->client) : NULL, &account);
-	client_free(t->client);
-	close_plain(t);
-	rest(t->set, err);
+	unwatch(o);
+	peer_log(&t->peer, client_tls(o->client), &account);
+	close_plain(o->plain);
 	forget(t);
+	rest(set, err);
 }
 
-static int start_relay(struct tunnel *t)
+/* To wait for sessions takes much memory: one is enough, and most servers that give any do so
+ * at once behind the handshake. */
+static void enough(struct opening *o)
 {
+	tlsfd_no_more_sessions(o->tunnel->tls);
+	free_opening(o);
+}
+
+static void none_came(struct timer *timer)
+{
+	enough(owner_of(timer, struct opening, until));
+}
+
+/* In TLS 1.2 it belongs to the handshake. */
+static void wait_for_session(struct opening *o)
+{
+	struct tunnel *t = o->tunnel;
+	struct loop *loop = &t->set->loop;
+
+	client_free(o->client);
+	o->client = NULL;
+	o->until.due = none_came;
+	if (!t->route->to.sessions || tlsfd_version(t->tls) == TLSFD_TLS_1_2 ||
+	    loop_at(loop, &o->until, loop->now_ms + SESSION_MS))
+		enough(o);
+}
+
+static void one_came(void *arg, struct tlsfd *c)
+{
+	struct tunnels *set = arg;
+	struct opening *o = set->opening;
+
+	while (o && o->tunnel->tls != c)
+		o = o->next;
+	if (o)
+		enough(o);
+}
+
+/* For connections to come. */
+static void set_route(struct tunnels *set, struct route *route)
+{
+	route->sessions.kept = one_came;
+	route->sessions.arg = set;
+	set->route = route;
+	set->relays.idle_ms = route->wishes.idle_ms;
+}
+
+static int start_relay(struct opening *o)
+{
+	struct tunnel *t = o->tunnel;
 	struct relay *relay;
 	int err, fd;
 
-	t->tls = client_take(t->client);
+	t->tls = client_take(o->client);
 	fd = tlsfd_fd(t->tls);
-	err = relay_start(&relay, &t->set->relays, t->tls, t->plain, t->plain, ended, t);
+	err = relay_start(&relay, &t->set->relays, t->tls, o->plain, o->plain, ended, t);
 	if (err) {
 		tlsfd_free(t->tls);
 		close(fd);
 		return err;
 	}
-	client_free(t->client);
-	t->client = NULL;
-	started(t);
+	wait_for_session(o);
 	return 0;
 }
 
-static int watch(struct tunnel *t)
+static int watch(struct opening *o)
 {
-	struct loop *loop = &t->set->loop;
-	int wait = client_wait(t->client), err;
+	struct loop *loop = &o->tunnel->set->loop;
+	int wait = client_wait(o->client), err;
 
-	t->source.fd = client_fd(t->client);
+	o->source.fd = client_fd(o->client);
 	/* POLLIN and POLLOUT are EPOLLIN and EPOLLOUT */
-	err = loop_add(loop, &t->source, (uint32_t)client_wants(t->client));
+	err = loop_add(loop, &o->source, (uint32_t)client_wants(o->client));
 	if (err)
-		t->source.fd = -1;
+		o->source.fd = -1;
 	if (!err && wait >= 0)
-		err = loop_at(loop, &t->pause, loop->now_ms + (uint64_t)wait);
+		err = loop_at(loop, &o->pause, loop->now_ms + (uint64_t)wait);
 	return err;
 }
 
-static void go_on(struct tunnel *t)
+static void go_on(struct opening *o)
 {
 	int err;
 
-	unwatch(t); /* the step can close the fd */
-	err = client_step(t->client);
+	unwatch(o); /* the step can close the fd */
+	err = client_step(o->client);
 	if (err == -EAGAIN)
-		err = watch(t);
+		err = watch(o);
 	else if (!err)
-		err = start_relay(t);
+		err = start_relay(o);
 	if (err)
-		give_up(t, err);
+		give_up(o, err);
 }
 
 static void ready(struct source *source, uint32_t events)
 {
 	(void)events;
-	go_on(owner_of(source, struct tunnel, source));
+	go_on(owner_of(source, struct opening, source));
 }
 
 static void pause_over(struct timer *timer)
 {
-	go_on(owner_of(timer, struct tunnel, pause));
+	go_on(owner_of(timer, struct opening, pause));
 }
 
 static void too_late(struct timer *timer)
 {
-	give_up(owner_of(timer, struct tunnel, until), -ETIMEDOUT);
+	give_up(owner_of(timer, struct opening, until), -ETIMEDOUT);
 }
 
-static int begin(struct tunnels *set, struct tunnel *t, int plain)
+static int begin(struct tunnels *set, struct opening *o)
 {
 	struct loop *loop = &set->loop;
-	int err;
+	int err = client_start(&o->client, &set->route->to);
 
-	t->set = set;
-	t->plain = plain;
-	t->source = (struct source){ -1, ready };
-	t->pause.due = pause_over;
-	t->until.due = too_late;
-	err = client_start(&t->client, &set->route->to);
+	o->source = (struct source){ -1, ready };
+	o->pause.due = pause_over;
+	o->until.due = too_late;
 	if (err)
 		return err;
-	err = loop_at(loop, &t->until, loop->now_ms + set->route->wishes.timeout_ms);
+	err = loop_at(loop, &o->until, loop->now_ms + set->route->wishes.timeout_ms);
 	if (err)
-		client_free(t->client);
+		client_free(o->client);
 	return err;
 }
 
@@ -227,24 +288,27 @@ static void take(void *arg, int fd, const struct peer *peer)
 {
 	struct tunnels *set = arg;
 	struct tunnel *t = calloc(1, sizeof(*t));
-	int err = t ? begin(set, t, fd) : -ENOMEM;
+	struct opening *o = calloc(1, sizeof(*o));
+	int err = t && o ? begin(set, o) : -ENOMEM;
 
 	if (err) {
 		free(t);
-		close(fd);
+		free(o);
+		close_plain(fd);
 		rest(set, err);
 		return;
 	}
-	t->peer = *peer;
-	t->route = route_ref(set->route);
-	t->next = set->starting;
-	t->link = &set->starting;
-	if (t->next)
-		t->next->link = &t->next;
-	set->starting = t;
+	*t = (struct tunnel){ set, route_ref(set->route), o, NULL, *peer };
+	o->tunnel = t;
+	o->plain = fd;
+	o->next = set->opening;
+	o->link = &set->opening;
+	if (o->next)
+		o->next->link = &o->next;
+	set->opening = o;
 	set->count++;
 	weigh(set);
-	go_on(t);
+	go_on(o);
 }
 
 /* ---- reload: nothing waits for a resolver that is silent ---- */
@@ -276,11 +340,10 @@ static void renew(struct tunnels *set)
 	struct route *before = set->route;
 	struct logline line;
 
-	set->route = route_ref(set->next);
+	set_route(set, route_ref(set->next));
 	drop_next(set);
 	route_inherit(set->route, before);
 	route_free(before);
-	set->relays.idle_ms = set->route->wishes.idle_ms;
 	log_begin(&line, "reloaded");
 	log_end(&line);
 	weigh(set);
@@ -339,9 +402,10 @@ static void reload(struct tunnels *set)
 
 static void stop_now(struct tunnels *set)
 {
-	for (struct tunnel *t = set->starting, *next; t; t = next) {
-		next = t->next;
-		give_up(t, -ECANCELED);
+	for (struct opening *o = set->opening, *next; o; o = next) {
+		next = o->next;
+		if (o->client)
+			give_up(o, -ECANCELED);
 	}
 	relays_stop(&set->relays);
 	loop_stop(&set->loop);
@@ -468,14 +532,13 @@ int tunnel_run(struct route *route, int argc, char **argv)
 		return tell(status, NULL, strerrordesc_np(-err));
 	}
 	log_without_waiting();
-	set->route = route;
+	set_route(set, route);
 	set->argc = argc;
 	set->argv = argv;
 	set->grace.due = grace_over;
 	set->answers = (struct source){ -1, answered };
 	set->patience.due = no_answer;
 	set->relays.loop = &set->loop;
-	set->relays.idle_ms = route->wishes.idle_ms;
 	status = open_ports(set);
 	if (!status)
 		status = run(set);

@@ -9,14 +9,16 @@ import signal
 import socket
 import ssl
 import stat
+import threading
+import time
 
 import pytest
 
-from connecting import (BIN, OK, PLACE, UNVERIFIED, USAGE, V12, V13, Server, connect,
+from connecting import (BIN, LIMIT, OK, PLACE, UNVERIFIED, USAGE, V12, V13, Server, connect,
                         each_version, exchange, listening_port, need, one_line, said)
 from serving import Backend, echo
 from test_starttls import DIALOGUES, each_protocol
-from test_tunnel import Tunnel, reset_at_once, through
+from test_tunnel import Tunnel, echo_pieces, reset_at_once, servers, through  # noqa: F401
 
 HELLO = b"hello\n"
 
@@ -268,14 +270,14 @@ def serve_at_once(tunnel, listener, context, count):
 
 
 def test_several_at_once_have_a_ticket_each(certs, start):
-    """Of two that the server gives with each connection; none is used twice."""
+    """Of two that the server gives with each connection one is kept; none is used twice."""
     context = server_context(certs)
     with listening(start, certs) as (tunnel, listener):
         assert serve_at_once(tunnel, listener, context, 5) == 0
         resumed_of(tunnel, 5)
         context.num_tickets = 0
-        assert serve_at_once(tunnel, listener, context, 8) == 8
-        resumed_of(tunnel, 13)
+        assert serve_at_once(tunnel, listener, context, 3) == 3
+        resumed_of(tunnel, 8)
         assert serve_at_once(tunnel, listener, context, 8) == 2
 
 
@@ -283,9 +285,52 @@ def test_memory_is_bounded(certs, start):
     """Of 40 tickets the newest 32 stay."""
     context = server_context(certs)
     with listening(start, certs) as (tunnel, listener):
-        serve_at_once(tunnel, listener, context, 20)
-        resumed_of(tunnel, 20)
+        serve_at_once(tunnel, listener, context, 40)
+        resumed_of(tunnel, 40)
         assert serve_at_once(tunnel, listener, context, 40) == 32
+
+
+def private_bytes(tunnel):
+    with open("/proc/%d/smaps_rollup" % tunnel.program.process.pid, encoding="ascii") as file:
+        return int(re.search(r"^Private_Dirty:\s+(\d+) kB", file.read(), re.M).group(1)) * 1024
+
+
+@pytest.mark.skipif(PLACE == "user", reason="OpenSSL stays where it makes the records")
+def test_nobody_waits_for_another_ticket(certs, start, servers):
+    """It would take 20 KB of memory and more for each of those that are idle."""
+    tunnel = Tunnel(start, servers(echo_pieces).port, "--ca", certs.root)
+    with contextlib.ExitStack() as stack:
+        def add(count):
+            for _ in range(count):
+                s = stack.enter_context(tunnel.dial())
+                s.sendall(b"x")
+                assert s.recv(1) == b"x"
+            return private_bytes(tunnel)
+
+        few, many = add(20), add(100)
+        assert (many - few) / 100 < 4000
+    tunnel.stop()
+
+
+def test_no_ticket_comes(certs, start):
+    """The waiting for one ends, and nothing else."""
+    context = server_context(certs)
+    context.num_tickets = 0
+    with listening(start, certs) as (tunnel, listener), tunnel.dial() as s, listener.accept()[0] as plain:
+        def serve():
+            with context.wrap_socket(plain, server_side=True) as peer:
+                echo_pieces(peer)
+
+        server = threading.Thread(target=serve)
+        server.start()
+        end = time.monotonic() + 5.5
+        while time.monotonic() < end:
+            s.sendall(b"x")
+            assert s.recv(1) == b"x"
+            time.sleep(0.5)
+        s.shutdown(socket.SHUT_WR)
+        assert s.recv(1) == b""
+        server.join(LIMIT)
 
 
 def test_refused_by_a_server_that_has_restarted(certs, start):
