@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "logfmt.h"
@@ -104,4 +105,21 @@ int role_start(struct role_run *run)
 	if (!err)
 		tell(run->plan, missing);
 	return err;
+}
+
+/* ---- the master's side ---- */
+
+void role_log_death(enum role role, pid_t pid, int status, bool replaced)
+{
+	const char *end = replaced ? "; it is replaced" : "";
+	struct logline line;
+
+	log_begin(&line, "worker");
+	log_text(&line, "role", role_name(role));
+	log_number(&line, "pid", (uint64_t)pid);
+	if (WIFSIGNALED(status))
+		log_format(&line, "error", "killed by signal %d%s", WTERMSIG(status), end);
+	else
+		log_format(&line, "error", "ended with status %d%s", WEXITSTATUS(status), end);
+	log_end(&line);
 }

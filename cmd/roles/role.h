@@ -38,4 +38,7 @@ struct role_run {
  * stop and arg are set. 0 or a negative errno. */
 int role_start(struct role_run *run);
 
+/* The master's line for a process that has ended: event=worker. status: of waitpid(2). */
+void role_log_death(enum role role, pid_t pid, int status, bool replaced);
+
 #endif

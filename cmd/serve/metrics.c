@@ -283,8 +283,7 @@ bool metrics_bury(struct metrics *m, pid_t pid, int status)
 {
 	if (!m->pid || pid != m->pid)
 		return false;
-	log_error("worker", "the metrics process ended with status %#x; it is replaced",
-		  (unsigned)status);
+	role_log_death(ROLE_METRICS, pid, status, true);
 	m->pid = 0;
 	loop_at(m->loop, &m->restart, m->loop->now_ms + RESTART_MS);
 	return true;

@@ -5,10 +5,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "logfmt.h"
+#include "roles/role.h"
 
 enum { RESTART_MS = 1000 };
 
@@ -119,21 +119,6 @@ int teams_renew(struct teams *ts, unsigned count)
 
 /* ---- ending ---- */
 
-static void log_death(enum role role, pid_t pid, int status, bool replaced)
-{
-	const char *end = replaced ? "; it is replaced" : "";
-	struct logline line;
-
-	log_begin(&line, "worker");
-	log_text(&line, "role", role_name(role));
-	log_number(&line, "pid", (uint64_t)pid);
-	if (WIFSIGNALED(status))
-		log_format(&line, "error", "killed by signal %d%s", WTERMSIG(status), end);
-	else
-		log_format(&line, "error", "ended with status %d%s", WEXITSTATUS(status), end);
-	log_end(&line);
-}
-
 static bool is_over(const struct teams *ts, const struct team *team)
 {
 	for (enum role role = 0; role < ROLES; role++)
@@ -181,7 +166,7 @@ void teams_bury(struct teams *ts, pid_t pid, int status)
 	ledger_settle(ts->ledger, team->page[role]);
 	wanted = is_wanted(ts, team, role);
 	if (wanted || (status && !ts->stopping))
-		log_death(role, pid, status, wanted);
+		role_log_death(role, pid, status, wanted);
 	if (wanted)
 		count_replaced(role);
 	if (wanted)

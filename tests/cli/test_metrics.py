@@ -139,7 +139,7 @@ def test_the_metrics_process_is_replaced(serve, one, backend):
     soon(server, **{ended("closed"): 2})
     for pid in metrics_pid(server):
         os.kill(pid, signal.SIGKILL)
-    server.line(event="worker")
+        server.line(event="worker", role="metrics", pid=str(pid), error="killed by signal 9; it is replaced")
     soon(server, **{ended("closed"): 2})
 
 
