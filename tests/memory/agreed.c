@@ -8,20 +8,6 @@
 
 #include "meet.h"
 
-static int make(void **state)
-{
-	(void)state;
-	pki_make();
-	return 0;
-}
-
-static int drop(void **state)
-{
-	(void)state;
-	pki_free();
-	return 0;
-}
-
 /* ---- ALPN ---- */
 
 static const struct alpn_case {
@@ -477,6 +463,5 @@ int main(void)
 		cmocka_unit_test(test_nothing_in_common),
 	};
 
-	setenv("CMOCKA_MESSAGE_OUTPUT", "TAP", 0); /* the numbers differ between cmocka 1 and 2 */
-	return cmocka_run_group_tests(tests, make, drop);
+	return meet_run(tests, LENGTH(tests), NULL, NULL);
 }

@@ -12,20 +12,6 @@
 
 enum { UNSET = -1 };
 
-static int make(void **state)
-{
-	(void)state;
-	pki_make();
-	return 0;
-}
-
-static int drop(void **state)
-{
-	(void)state;
-	pki_free();
-	return 0;
-}
-
 static struct tlsfd_config *config_to(int depth, const struct identity *id)
 {
 	struct tlsfd_config *config = config_of(id);
@@ -234,6 +220,5 @@ int main(void)
 		cmocka_unit_test(test_setter),
 	};
 
-	setenv("CMOCKA_MESSAGE_OUTPUT", "TAP", 0); /* the numbers differ between cmocka 1 and 2 */
-	return cmocka_run_group_tests(tests, make, drop);
+	return meet_run(tests, LENGTH(tests), NULL, NULL);
 }

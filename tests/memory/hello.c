@@ -81,20 +81,6 @@ static void test_name_changed(void **state)
 	meet_close(&m);
 }
 
-static int make(void **state)
-{
-	(void)state;
-	pki_make();
-	return 0;
-}
-
-static int drop(void **state)
-{
-	(void)state;
-	pki_free();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -103,6 +89,5 @@ int main(void)
 		cmocka_unit_test(test_name_changed),
 	};
 
-	setenv("CMOCKA_MESSAGE_OUTPUT", "TAP", 0); /* the numbers differ between cmocka 1 and 2 */
-	return cmocka_run_group_tests(tests, make, drop);
+	return meet_run(tests, LENGTH(tests), NULL, NULL);
 }

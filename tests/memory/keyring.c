@@ -19,17 +19,9 @@ static uint8_t keys[TLSFD_TICKET_KEYS + 1][KEY];
 static int make(void **state)
 {
 	(void)state;
-	pki_make();
 	for (size_t i = 0; i < LENGTH(keys); i++)
 		for (size_t j = 0; j < KEY; j++)
 			keys[i][j] = (uint8_t)(rand() ^ (int)i);
-	return 0;
-}
-
-static int drop(void **state)
-{
-	(void)state;
-	pki_free();
 	return 0;
 }
 
@@ -291,6 +283,5 @@ int main(void)
 		cmocka_unit_test(test_server_names), cmocka_unit_test(test_refusals),
 	};
 
-	setenv("CMOCKA_MESSAGE_OUTPUT", "TAP", 0); /* the numbers differ between cmocka 1 and 2 */
-	return cmocka_run_group_tests(tests, make, drop);
+	return meet_run(tests, LENGTH(tests), make, NULL);
 }

@@ -6,10 +6,41 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "probe.h"
+
+/* ---- the program ---- */
+
+static CMFixtureFunction make_more, drop_more;
+
+static int make(void **state)
+{
+	pki_make();
+	return make_more ? make_more(state) : 0;
+}
+
+static int drop(void **state)
+{
+	int failed = drop_more ? drop_more(state) : 0;
+
+	pki_free();
+	return failed;
+}
+
+int meet_run(const struct CMUnitTest *tests, size_t n, CMFixtureFunction setup,
+	     CMFixtureFunction teardown)
+{
+	make_more = setup;
+	drop_more = teardown;
+	/* by name: the numbers differ between cmocka 1 and 2 */
+	setenv("CMOCKA_MESSAGE_OUTPUT", "TAP", 0);
+	return _cmocka_run_group_tests("tests", tests, n, make, drop);
+}
+
+/* ---- connections ---- */
 
 void set_blocking(int fd, bool blocking)
 {

@@ -22,6 +22,10 @@
 
 #define LENGTH(a) (sizeof(a) / sizeof((a)[0]))
 
+/* What main returns. pki is there for all tests; setup and teardown of more, or NULL. */
+int meet_run(const struct CMUnitTest *tests, size_t n, CMFixtureFunction setup,
+	     CMFixtureFunction teardown);
+
 /* Two ends: [0] is ours. Non-blocking; closed by meet_close. */
 void tcp_pair(int fd[2]);
 void set_blocking(int fd, bool blocking);

@@ -17,20 +17,6 @@
 
 #include "meet.h"
 
-static int make(void **state)
-{
-	(void)state;
-	pki_make();
-	return 0;
-}
-
-static int drop(void **state)
-{
-	(void)state;
-	pki_free();
-	return 0;
-}
-
 /* ---- byte by byte ---- */
 
 /* Bytes that a peer on memory BIOs has for us; at most one of them, to fd. */
@@ -329,6 +315,5 @@ int main(void)
 		cmocka_unit_test(test_too_early),
 	};
 
-	setenv("CMOCKA_MESSAGE_OUTPUT", "TAP", 0); /* the numbers differ between cmocka 1 and 2 */
-	return cmocka_run_group_tests(tests, make, drop);
+	return meet_run(tests, LENGTH(tests), NULL, NULL);
 }

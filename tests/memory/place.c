@@ -15,20 +15,6 @@
 #include "ktls.h"
 #include "sys.h"
 
-static int make(void **state)
-{
-	(void)state;
-	pki_make();
-	return 0;
-}
-
-static int drop(void **state)
-{
-	(void)state;
-	pki_free();
-	return 0;
-}
-
 /* ---- where the records are made ---- */
 
 static void check_kernel(enum tlsfd_kernel kernel, const char *cipher, int want)
@@ -437,6 +423,5 @@ int main(void)
 		cmocka_unit_test(test_gone),
 	};
 
-	setenv("CMOCKA_MESSAGE_OUTPUT", "TAP", 0); /* the numbers differ between cmocka 1 and 2 */
-	return cmocka_run_group_tests(tests, make, drop);
+	return meet_run(tests, LENGTH(tests), NULL, NULL);
 }

@@ -13,20 +13,6 @@
 #include "connection.h"
 #include "meet.h"
 
-static int make(void **state)
-{
-	(void)state;
-	pki_make();
-	return 0;
-}
-
-static int drop(void **state)
-{
-	(void)state;
-	pki_free();
-	return 0;
-}
-
 static const int versions[] = { TLS1_2_VERSION, TLS1_3_VERSION };
 
 /* ---- sessions that a client was given ---- */
@@ -688,6 +674,5 @@ int main(void)
 		cmocka_unit_test(test_no_more),
 	};
 
-	setenv("CMOCKA_MESSAGE_OUTPUT", "TAP", 0); /* the numbers differ between cmocka 1 and 2 */
-	return cmocka_run_group_tests(tests, make, drop);
+	return meet_run(tests, LENGTH(tests), NULL, NULL);
 }

@@ -14,20 +14,6 @@
 
 enum { THREADS = 8, ROUNDS = 10, CONNECTIONS = 64, HEAP_MAX = 512, CHAIN_HEAD = 32 };
 
-static int make(void **state)
-{
-	(void)state;
-	pki_make();
-	return 0;
-}
-
-static int drop(void **state)
-{
-	(void)state;
-	pki_free();
-	return 0;
-}
-
 /* ---- threads ---- */
 
 struct shared {
@@ -378,6 +364,5 @@ int main(void)
 #endif
 	};
 
-	setenv("CMOCKA_MESSAGE_OUTPUT", "TAP", 0); /* the numbers differ between cmocka 1 and 2 */
-	return cmocka_run_group_tests(tests, make, drop);
+	return meet_run(tests, LENGTH(tests), NULL, NULL);
 }

@@ -18,20 +18,6 @@
 
 enum { HOUR = 3600 };
 
-static int make(void **state)
-{
-	(void)state;
-	pki_make();
-	return 0;
-}
-
-static int drop(void **state)
-{
-	(void)state;
-	pki_free();
-	return 0;
-}
-
 /* A response that is as it should be; what a test wants otherwise it changes. */
 static struct ocsp good_for(const struct identity *id)
 {
@@ -469,6 +455,5 @@ int main(void)
 		cmocka_unit_test(test_client),
 	};
 
-	setenv("CMOCKA_MESSAGE_OUTPUT", "TAP", 0); /* the numbers differ between cmocka 1 and 2 */
-	return cmocka_run_group_tests(tests, make, drop);
+	return meet_run(tests, LENGTH(tests), NULL, NULL);
 }
