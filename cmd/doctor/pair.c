@@ -94,34 +94,17 @@ int pair_handshake(struct pair *p)
 	}
 }
 
-static int write_all(int fd, const char *buf, size_t n)
+/* All n bytes, out of fd or into it. */
+static int move_all(int fd, char *buf, size_t n, short event)
 {
 	while (n) {
-		ssize_t done = write(fd, buf, n);
-		int err = done < 0 ? -errno : 0;
-
-		if (err == -EAGAIN)
-			err = wait_any(&(struct pollfd){ .fd = fd, .events = POLLOUT }, 1);
-		if (err && err != -EINTR)
-			return err;
-		if (done > 0) {
-			buf += done;
-			n -= (size_t)done;
-		}
-	}
-	return 0;
-}
-
-static int read_all(int fd, char *buf, size_t n)
-{
-	while (n) {
-		ssize_t done = read(fd, buf, n);
+		ssize_t done = event == POLLIN ? read(fd, buf, n) : write(fd, buf, n);
 		int err = done < 0 ? -errno : 0;
 
 		if (done == 0)
 			return -ECONNABORTED;
 		if (err == -EAGAIN)
-			err = wait_any(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1);
+			err = wait_any(&(struct pollfd){ .fd = fd, .events = event }, 1);
 		if (err && err != -EINTR)
 			return err;
 		if (done > 0) {
@@ -139,9 +122,9 @@ static int pass(int from, int to, char seed)
 
 	for (size_t i = 0; i < sizeof(sent); i++)
 		sent[i] = (char)(seed + (char)(i % 251));
-	err = write_all(from, sent, sizeof(sent));
+	err = move_all(from, sent, sizeof(sent), POLLOUT);
 	if (!err)
-		err = read_all(to, got, sizeof(got));
+		err = move_all(to, got, sizeof(got), POLLIN);
 	if (!err && memcmp(sent, got, sizeof(sent)))
 		err = -EBADMSG;
 	return err;
