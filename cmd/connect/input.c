@@ -16,6 +16,7 @@ void input_start(struct input *in, struct splicer *splicer, int fd)
 		in->kind == KIND_FILE || (in->kind == KIND_PIPE && tlsfd_kernel(in->tls, TLSFD_TX));
 	in->blocked = in->ended = false;
 	in->bytes = in->have = in->sent = 0;
+	in->most = SPLICER_RECORD;
 }
 
 static int note(struct input *in, ssize_t n)
@@ -30,13 +31,15 @@ static int note(struct input *in, ssize_t n)
 }
 
 /* A count, 0 at the end, or a negative errno. */
-static ssize_t move_direct(const struct input *in)
+static ssize_t move_direct(struct input *in)
 {
 	ssize_t n;
 
 	if (in->kind == KIND_FILE)
 		return tlsfd_sendfile(in->tls, in->fd, NULL, CHUNK);
-	n = splicer_give(in->splicer, in->fd, PIPE_ROOM);
+	n = splicer_give(in->splicer, in->fd, in->most);
+	/* behind a full record more is likely: TCP waits for it, until nothing is there */
+	in->most = n >= SPLICER_RECORD ? PIPE_ROOM : SPLICER_RECORD;
 	return n < 0 && n != -EAGAIN ? splicer_reason(in->splicer, (int)n) : n;
 }
 

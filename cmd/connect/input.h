@@ -25,6 +25,7 @@ struct input {
 	bool blocked;	/* the connection takes no more now */
 	bool ended;	/* nothing comes any more */
 	uint64_t bytes; /* sent */
+	size_t most;	/* bytes to be spliced next */
 	size_t have, sent;
 	char buf[16384];
 };

@@ -144,12 +144,22 @@ static void fill_polls(const struct standard *s, struct pollfd p[N])
 		p[TLS].events |= tlsfd_wants(s->tls, TLSFD_TX);
 }
 
+/* As poll: what TCP holds back for more goes out before anybody waits. */
+static int look(struct standard *s, struct pollfd p[N])
+{
+	int n = s->splicer.corked ? poll(p, N, 0) : 0;
+
+	if (!p[STDIN].revents)
+		splicer_push(&s->splicer);
+	return n ? n : poll(p, N, deadline_left(&s->idle));
+}
+
 static void wait_for(struct standard *s, struct pollfd p[N])
 {
 	int n;
 
 	fill_polls(s, p);
-	n = poll(p, N, deadline_left(&s->idle));
+	n = look(s, p);
 	if (n == 0)
 		fail(s, ENDED_IDLE, -ETIMEDOUT);
 	if (n < 0 && errno != EINTR)

@@ -10,7 +10,7 @@
 
 /* A splice makes 5 records at most, so many of them half of what the least limit of a key
  * allows (tlsfd_rekey(3)). */
-enum { SPLICES_PER_LOOK = 1 << 19, FULL_RECORD = 16384 };
+enum { SPLICES_PER_LOOK = 1 << 19 };
 
 void splicer_start(struct splicer *s, struct tlsfd *tls)
 {
@@ -89,7 +89,7 @@ ssize_t splicer_give(struct splicer *s, int pipe, size_t n)
 
 	if (err)
 		return err;
-	if (n > FULL_RECORD)
+	if (n > SPLICER_RECORD)
 		cork(s, true);
 	sent = splice(pipe, NULL, s->fd, NULL, n < PIPE_ROOM ? n : PIPE_ROOM,
 		      SPLICE_F_NONBLOCK | SPLICE_F_MOVE);

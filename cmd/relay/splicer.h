@@ -14,6 +14,8 @@
 
 #include "pipes.h"
 
+enum { SPLICER_RECORD = 16384 }; /* more than that waits for splicer_push */
+
 struct splicer {
 	struct tlsfd *tls;
 	int fd;

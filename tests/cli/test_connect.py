@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -110,18 +111,26 @@ def test_big_both_ways(certs, tmp_path, stdin, stdout, version):
     assert (values["in"], values["out"], values["end"]) == (str(BIG), str(BIG), "closed")
 
 
-def test_small_pieces(certs, start):
-    """What is typed goes out at once, not when a buffer is full."""
+@pytest.mark.parametrize("size", [10, 50000])
+def test_pieces(certs, start, size):
+    """What is typed goes out at once: neither a buffer nor TCP (200 ms) waits for more."""
     def talk(peer):
-        for _ in range(20):
-            peer.sendall(peer.recv(100).upper())
+        for i in range(20):
+            left = size
+            while left:
+                left -= len(peer.recv(left))
+            peer.sendall(b"piece %d\n" % i)
         return receive_all(peer)
 
     server = Server(tls(certs, talk))
     ours = start(BIN, "connect", "--ca", certs.root, f"localhost:{server.port}", stdin=subprocess.PIPE)
-    for i in range(20):
-        ours.process.stdin.write(b"line %d\n" % i)
-        ours.wait_for(r"^LINE %d\n" % i)
+    ours.process.stdin.write(bytes(size))
+    ours.wait_for(r"^piece 0\n")
+    began = time.monotonic()
+    for i in range(1, 20):
+        ours.process.stdin.write(bytes(size))
+        ours.wait_for(r"^piece %d\n" % i)
+    assert time.monotonic() - began < 19 * 0.1
     ours.process.stdin.close()
     ours.finish()
     assert server.finish() == b""
