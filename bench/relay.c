@@ -112,7 +112,7 @@ static void relayed(struct tlsfd *c, int plain)
 	if (loop_open(&loop))
 		errx(1, "loop_open");
 	set.loop = &loop;
-	if (relay_start(&relay, &set, c, plain, plain, on_ended, &loop) || loop_run(&loop))
+	if (relay_start(&relay, &set, c, plain, on_ended, &loop) || loop_run(&loop))
 		errx(1, "relay");
 	relays_close(&set);
 	loop_close(&loop);

@@ -213,7 +213,7 @@ static int start_relay(struct opening *o)
 
 	t->tls = client_take(o->client);
 	fd = tlsfd_fd(t->tls);
-	err = relay_start(&relay, &t->set->relays, t->tls, o->plain, o->plain, ended, t);
+	err = relay_start(&relay, &t->set->relays, t->tls, o->plain, ended, t);
 	if (err) {
 		tlsfd_free(t->tls);
 		close(fd);

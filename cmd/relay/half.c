@@ -3,56 +3,33 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 enum { LARGE = 4096 };
 
-/* ---- plain: a socket, or a pipe, terminal or file whose flags are another's, too ---- */
-
-static bool is_ready(int fd, short events)
-{
-	struct pollfd p = { .fd = fd, .events = events };
-
-	return poll(&p, 1, 0) != 0;
-}
+/* ---- plain ---- */
 
 static ssize_t plain_read(const struct sides *s, void *buf, size_t n)
 {
-	ssize_t got;
+	ssize_t got = recv(s->plain, buf, n, MSG_DONTWAIT);
 
-	if (!s->in_socket && !is_ready(s->in, POLLIN))
-		return -EAGAIN;
-	got = s->in_socket ? recv(s->in, buf, n, MSG_DONTWAIT) : read(s->in, buf, n);
 	return got < 0 ? -errno : got;
 }
 
 static ssize_t plain_write(const struct sides *s, const void *buf, size_t n)
 {
-	ssize_t sent;
+	ssize_t sent = send(s->plain, buf, n, MSG_DONTWAIT | MSG_NOSIGNAL);
 
-	if (s->out_socket) {
-		sent = send(s->out, buf, n, MSG_DONTWAIT | MSG_NOSIGNAL);
-	} else {
-		/* a pipe that is ready for writing has room for so much (pipe(7)) */
-		if (!is_ready(s->out, POLLOUT))
-			return -EAGAIN;
-		sent = write(s->out, buf, n < PIPE_BUF ? n : PIPE_BUF);
-	}
 	return sent < 0 ? -errno : sent;
 }
 
 static int plain_shutdown(const struct sides *s)
 {
-	if (s->out_socket)
-		return shutdown(s->out, SHUT_WR) < 0 && errno != ENOTCONN ? -errno : 0;
-	return close(s->out) < 0 ? -errno : 0;
+	return shutdown(s->plain, SHUT_WR) < 0 && errno != ENOTCONN ? -errno : 0;
 }
 
 /* ---- through memory ---- */
@@ -128,7 +105,7 @@ static int from_tls(struct half *h, struct sides *s)
 
 static int from_plain(struct half *h, const struct sides *s)
 {
-	ssize_t n = splice(s->in, NULL, h->pipe->in, NULL, PIPE_ROOM,
+	ssize_t n = splice(s->plain, NULL, h->pipe->in, NULL, PIPE_ROOM,
 			   SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
 
 	if (n < 0)
@@ -159,8 +136,8 @@ static int take(struct half *h, enum half_way way, struct sides *s, struct carri
  * make a segment of each; where none comes half_push is next. */
 static ssize_t give_plain(struct half *h, const struct sides *s)
 {
-	bool more = s->out_tcp && (h->held >= LARGE || h->flows);
-	ssize_t n = splice(h->pipe->out, NULL, s->out, NULL, h->held,
+	bool more = s->plain_tcp && (h->held >= LARGE || h->flows);
+	ssize_t n = splice(h->pipe->out, NULL, s->plain, NULL, h->held,
 			   SPLICE_F_NONBLOCK | SPLICE_F_MOVE | (more ? SPLICE_F_MORE : 0));
 
 	if (n < 0)
@@ -209,8 +186,7 @@ int half_step(struct half *h, enum half_way way, struct sides *s, struct carrier
 		return give(h, way, s, c);
 	if (h->eof)
 		return finish(h, way, s);
-	/* either half in user space: the bytes come through it */
-	if (s->kernel[way] && (way == HALF_IN ? s->out_socket : s->in_socket))
+	if (s->kernel[way])
 		return take(h, way, s, c);
 	return take_copy(h, way, s, c);
 }
@@ -220,7 +196,7 @@ void half_push(struct half *h, enum half_way way, struct sides *s)
 	if (way == HALF_OUT)
 		splicer_push(&s->splicer);
 	if (h->waits)
-		setsockopt(s->out, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
+		setsockopt(s->plain, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
 	h->waits = h->flows = false;
 }
 

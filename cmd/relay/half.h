@@ -17,13 +17,12 @@
 /* Seen from the TLS connection: what its peer sends, and what is sent to it. */
 enum half_way { HALF_IN, HALF_OUT, HALVES };
 
-/* The two sides of a relay. in and out may be the same. */
+/* The two sides of a relay. */
 struct sides {
 	struct tlsfd *tls;
 	struct splicer splicer;
-	int in, out; /* plain: what is read, what is written */
-	bool in_socket, out_socket;
-	bool out_tcp;
+	int plain; /* a stream socket */
+	bool plain_tcp;
 	bool kernel[HALVES];
 };
 

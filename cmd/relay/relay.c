@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -23,7 +22,7 @@ enum {
 struct relay {
 	struct relays *set;
 	struct relay *next, **link;
-	struct source tls_source, in_source, out_source; /* fd -1: none */
+	struct source tls_source, plain_source; /* fd -1: none */
 	struct timer turn; /* there is more to do; or, lingering, the next look */
 	struct timer idle;
 	struct sides sides;
@@ -81,19 +80,15 @@ static void unlink_relay(struct relay *r)
 }
 
 /* Whoever reads the plain side must not take a cut for an end: RST instead of FIN.
- * (A Unix socket or a pipe has no such thing.) */
+ * (A Unix socket has no such thing.) */
 static void close_plain(struct relay *r)
 {
 	const struct linger reset = { .l_onoff = 1 };
 	const struct sides *s = &r->sides;
-	/* stdout is closed already when its end of file was told */
-	bool out_is_open = s->out_socket || !r->half[HALF_IN].done;
 
-	if (r->how != RELAY_CLOSED && r->how != RELAY_BACKEND_RESET && s->out_socket)
-		setsockopt(s->out, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
-	if (s->out != s->in && out_is_open)
-		close(s->out);
-	close(s->in);
+	if (r->how != RELAY_CLOSED && r->how != RELAY_BACKEND_RESET)
+		setsockopt(s->plain, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	close(s->plain);
 }
 
 static void free_relay(struct relay *r)
@@ -152,8 +147,7 @@ static void conclude(struct relay *r)
 	for (enum half_way way = HALF_IN; way < HALVES; way++)
 		half_drop(&r->half[way]);
 	forget_source(r, &r->tls_source);
-	forget_source(r, &r->in_source);
-	forget_source(r, &r->out_source);
+	forget_source(r, &r->plain_source);
 	loop_cancel(r->set->loop, &r->idle);
 	close_plain(r);
 	if (!r->hurry && (r->how == RELAY_BAD_RECORD || r->how == RELAY_BACKEND_RESET)) {
@@ -216,7 +210,7 @@ static bool fail(struct relay *r, enum half_way way, bool giving, int err)
 	/* it takes nothing more, but what it has sent may still be there to be read */
 	half_drop(h);
 	h->done = true;
-	return way == HALF_OUT || r->sides.in != r->sides.out;
+	return way == HALF_OUT;
 }
 
 /* ---- moving ---- */
@@ -293,19 +287,11 @@ static void tls_ready(struct source *source, uint32_t events)
 	go_on(r);
 }
 
-static void in_ready(struct source *source, uint32_t events)
+static void plain_ready(struct source *source, uint32_t events)
 {
-	struct relay *r = owner_of(source, struct relay, in_source);
+	struct relay *r = owner_of(source, struct relay, plain_source);
 
 	r->half[HALF_OUT].can_take |= !!(events & READABLE);
-	r->half[HALF_IN].can_give |= r->sides.in == r->sides.out && events & WRITABLE;
-	go_on(r);
-}
-
-static void out_ready(struct source *source, uint32_t events)
-{
-	struct relay *r = owner_of(source, struct relay, out_source);
-
 	r->half[HALF_IN].can_give |= !!(events & WRITABLE);
 	go_on(r);
 }
@@ -326,13 +312,6 @@ static void idle(struct timer *timer)
 
 /* ---- the start ---- */
 
-static bool is_socket(int fd)
-{
-	struct stat st;
-
-	return fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
-}
-
 /* True: TCP. */
 static bool set_up_socket(int fd)
 {
@@ -344,29 +323,22 @@ static bool set_up_socket(int fd)
 	return setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int)) == 0;
 }
 
-static void set_up(struct relay *r, struct tlsfd *tls, int plain_in, int plain_out)
+static void set_up(struct relay *r, struct tlsfd *tls, int plain)
 {
 	struct sides *s = &r->sides;
 
 	*s = (struct sides){
 		.tls = tls,
-		.in = plain_in,
-		.out = plain_out,
+		.plain = plain,
 		.kernel = { tlsfd_kernel(tls, TLSFD_RX), tlsfd_kernel(tls, TLSFD_TX) },
 	};
-	s->in_socket = is_socket(plain_in);
-	s->out_socket = plain_in == plain_out ? s->in_socket : is_socket(plain_out);
 	splicer_start(&s->splicer, tls);
 	if (r->set->splices_per_look)
 		s->splicer.most = r->set->splices_per_look;
 	set_up_socket(s->splicer.fd);
-	if (s->in_socket && s->in != s->out)
-		set_up_socket(s->in);
-	if (s->out_socket)
-		s->out_tcp = set_up_socket(s->out);
+	s->plain_tcp = set_up_socket(plain);
 	r->tls_source = (struct source){ s->splicer.fd, tls_ready };
-	r->in_source = (struct source){ s->in, in_ready };
-	r->out_source = (struct source){ s->out == s->in ? -1 : s->out, out_ready };
+	r->plain_source = (struct source){ plain, plain_ready };
 	for (enum half_way way = HALF_IN; way < HALVES; way++)
 		r->half[way].can_take = r->half[way].can_give = true;
 }
@@ -374,14 +346,11 @@ static void set_up(struct relay *r, struct tlsfd *tls, int plain_in, int plain_o
 /* Edges only: no call changes what is waited for. */
 static int watch(struct relay *r, struct source *source)
 {
-	int err;
+	int err = loop_add(r->set->loop, source, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
 
-	if (source->fd < 0)
-		return 0;
-	err = loop_add(r->set->loop, source, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
 	if (err)
 		source->fd = -1;
-	return err == -EPERM ? 0 : err; /* a regular file, which never waits */
+	return err;
 }
 
 static int watch_all(struct relay *r)
@@ -390,9 +359,7 @@ static int watch_all(struct relay *r)
 	int err = watch(r, &r->tls_source);
 
 	if (!err)
-		err = watch(r, &r->in_source);
-	if (!err)
-		err = watch(r, &r->out_source);
+		err = watch(r, &r->plain_source);
 	if (!err && r->set->idle_ms)
 		err = loop_at(loop, &r->idle, loop->now_ms + r->set->idle_ms);
 	if (!err)
@@ -404,15 +371,14 @@ static int watch_all(struct relay *r)
 static void give_up(struct relay *r)
 {
 	forget_source(r, &r->tls_source);
-	forget_source(r, &r->in_source);
-	forget_source(r, &r->out_source);
+	forget_source(r, &r->plain_source);
 	loop_cancel(r->set->loop, &r->idle);
 	loop_cancel(r->set->loop, &r->turn);
 	free(r);
 }
 
-int relay_start(struct relay **relay, struct relays *set, struct tlsfd *tls, int plain_in,
-		int plain_out, relay_ended *ended, void *arg)
+int relay_start(struct relay **relay, struct relays *set, struct tlsfd *tls, int plain,
+		relay_ended *ended, void *arg)
 {
 	struct relay *r = calloc(1, sizeof(*r));
 	int err;
@@ -425,7 +391,7 @@ int relay_start(struct relay **relay, struct relays *set, struct tlsfd *tls, int
 	r->turn.due = turn;
 	r->idle.due = idle;
 	r->active_ms = set->loop->now_ms;
-	set_up(r, tls, plain_in, plain_out);
+	set_up(r, tls, plain);
 	err = watch_all(r);
 	if (err) {
 		give_up(r);

@@ -56,14 +56,13 @@ const char *relay_end_error(const struct relay_end *end, const struct tlsfd *c);
 typedef void relay_ended(void *arg, const struct relay_end *end);
 
 /*
- * Starts a relay in the set: tls, whose handshake is done, on one side; on the other what
- * is read from plain_in and written to plain_out, which may be the same socket. 0, and tls,
- * its fd and both plain ones are the relay's, to be freed and closed behind ended; or a
- * negative errno, and they are still the caller's. Sockets become non-blocking. ended isn't
- * called before this returns.
+ * Starts a relay in the set: tls, whose handshake is done, on one side; on the other the
+ * stream socket plain. 0, and tls, its fd and plain are the relay's, to be freed and closed
+ * behind ended; or a negative errno, and they are still the caller's. Sockets become
+ * non-blocking. ended isn't called before this returns.
  */
-int relay_start(struct relay **relay, struct relays *set, struct tlsfd *tls, int plain_in,
-		int plain_out, relay_ended *ended, void *arg);
+int relay_start(struct relay **relay, struct relays *set, struct tlsfd *tls, int plain,
+		relay_ended *ended, void *arg);
 
 /* Ends it now, as a cut on both sides; calls ended. */
 void relay_stop(struct relay *relay);

@@ -62,7 +62,7 @@ static void connected(struct attempt *attempt, int fd)
 	int err = fd;
 
 	if (fd >= 0)
-		err = relay_start(&m->relay, &m->of->relays, m->c, fd, fd, ended, m);
+		err = relay_start(&m->relay, &m->of->relays, m->c, fd, ended, m);
 	if (err >= 0)
 		return;
 	if (fd >= 0)

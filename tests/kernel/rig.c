@@ -67,7 +67,7 @@ void rig_start(struct rig *g, struct tlsfd *c, const struct state *s, uint32_t i
 	g->set.idle_ms = idle_ms;
 	if (s->place == COPIED)
 		g->set.carriers.pipes.refused_until_ms = UINT64_MAX;
-	assert_int_equal(relay_start(&g->relay, &g->set, c, plain[0], plain[0], ended, g), 0);
+	assert_int_equal(relay_start(&g->relay, &g->set, c, plain[0], ended, g), 0);
 	assert_int_equal(g->set.count, 1);
 	assert_int_equal(pthread_create(&g->thread, NULL, run, g), 0);
 }
