@@ -248,15 +248,27 @@ static enum pumped pump(struct relay *r, enum half_way way)
 	return so_far;
 }
 
+/* Grows with each byte that is taken, and with each that is given. */
+static uint64_t progress(const struct relay *r)
+{
+	const struct half *in = &r->half[HALF_IN], *out = &r->half[HALF_OUT];
+
+	return 2 * (in->bytes + out->bytes) - in->held - out->held;
+}
+
 static void go_on(struct relay *r)
 {
+	uint64_t now = r->set->loop->now_ms, before = progress(r);
 	enum pumped in, out;
 
-	r->set->carriers.now_ms = r->active_ms = r->set->loop->now_ms;
+	r->set->carriers.now_ms = now;
 	in = pump(r, HALF_IN);
 	out = in == IS_OVER ? IS_OVER : pump(r, HALF_OUT);
+	/* a part of a record, or a KeyUpdate, keeps nobody from being idle */
+	if (progress(r) != before)
+		r->active_ms = now;
 	if (out != IS_OVER && (in == HAS_MORE || out == HAS_MORE) &&
-	    loop_at(r->set->loop, &r->turn, r->active_ms)) {
+	    loop_at(r->set->loop, &r->turn, now)) {
 		note(r, RELAY_ERROR, -ENOMEM);
 		out = IS_OVER;
 	}

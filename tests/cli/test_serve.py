@@ -3,6 +3,7 @@
 
 TLSFD_BIN  the command (default: build/tlsfd)
 """
+import contextlib
 import hashlib
 import os
 import re
@@ -459,6 +460,30 @@ def test_idle(serve, one, backend):
             assert connection.recv(1) == b"x"
         with pytest.raises(CUT):
             connection.recv(1)
+    server.line(event="connection", end="idle")
+
+
+def test_a_part_of_a_record_is_idle(serve, one, backend):
+    server = serve("--forward", backend().target, *one, "--idle-timeout", "0.5")
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    came, goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(came, goes)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=LIMIT) as raw:
+        while not client.version() or goes.pending:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                client.do_handshake()
+            raw.sendall(goes.read())
+            if not client.version():
+                came.write(raw.recv(1 << 16))
+        client.write(bytes(100))
+        record = goes.read()
+        began = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            for byte in record[:-1]:
+                raw.sendall(bytes([byte]))
+                time.sleep(0.1)
+        assert time.monotonic() - began < 5
     server.line(event="connection", end="idle")
 
 
