@@ -13,7 +13,9 @@
 
 enum {
 	CONNECT_MS = 5000,
-	DOWN_MS = 5000, /* before it is tried again */
+	DOWN_MS = 5000,	     /* before it is tried again */
+	FIRST_PAUSE_MS = 10, /* where all are busy */
+	PAUSE_MS = 100,
 };
 
 /* ---- targets ---- */
@@ -143,26 +145,64 @@ static void is_up(struct backend *backend)
 	backend->down_until_ms = 0;
 }
 
-/* The next one in turn that is up, or, if none is, the next one. */
-static size_t choose(struct backends *b, uint64_t now_ms)
+/* Passes by itself, and doesn't say that nobody is there: a Unix socket's queue is full
+ * (EAGAIN), or something is short here. */
+static bool will_pass(int err)
 {
-	size_t chosen = b->next;
-
-	for (size_t i = 0; i < b->count; i++) {
-		size_t index = (b->next + i) % b->count;
-
-		if (b->at[index].down_until_ms <= now_ms) {
-			chosen = index;
-			break;
-		}
+	switch (err) {
+	case -EAGAIN:
+	case -EMFILE:
+	case -ENFILE:
+	case -ENOBUFS:
+	case -ENOMEM:
+		return true;
+	default:
+		return false;
 	}
-	b->next = chosen + 1 < b->count ? chosen + 1 : 0;
-	return chosen;
+}
+
+/* ---- whose turn it is ---- */
+
+static bool is_due(const struct backend *backend, uint64_t now_ms)
+{
+	return backend->down_until_ms <= now_ms && !backend->on_trial;
+}
+
+/* Down already when the round began; when none was tried, any of them will do. */
+static bool is_last_hope(const struct backend *backend, const struct attempt *a)
+{
+	return backend->down_until_ms &&
+	       (!a->err || backend->down_until_ms < a->round_ms + DOWN_MS);
+}
+
+/* Twice around: those that are up or due to be tried again, then those that are down. */
+static struct backend *choose(struct attempt *a)
+{
+	struct backends *b = a->backends;
+
+	while (a->looks < 2 * b->count) {
+		bool again = a->looks >= b->count;
+		size_t index = (a->first + a->looks++) % b->count;
+		struct backend *backend = &b->at[index];
+
+		if (again ? !is_last_hope(backend, a) : !is_due(backend, a->loop->now_ms))
+			continue;
+		b->next = (index + 1) % b->count;
+		return backend;
+	}
+	return NULL;
 }
 
 /* ---- attempts ---- */
 
 static void try_next(struct attempt *a);
+
+/* One at a time finds out whether a backend is up again: the others would wait with it. */
+static void put_on_trial(struct attempt *a)
+{
+	a->on_trial = a->backend->down_until_ms && !a->backend->on_trial;
+	a->backend->on_trial |= a->on_trial;
+}
 
 static int forget_socket(struct attempt *a)
 {
@@ -172,16 +212,19 @@ static int forget_socket(struct attempt *a)
 		loop_remove(a->loop, &a->source);
 	loop_cancel(a->loop, &a->limit);
 	a->source.fd = -1;
+	if (a->on_trial)
+		a->backend->on_trial = false;
+	a->on_trial = false;
 	return fd;
 }
 
 static void failed(struct attempt *a, int err)
 {
-	is_down(&a->backends->at[a->index], a->loop->now_ms, err);
-	if (++a->tries < a->backends->count)
-		try_next(a);
+	if (will_pass(err))
+		a->busy = true;
 	else
-		a->done(a, err);
+		is_down(a->backend, a->loop->now_ms, err);
+	a->err = err;
 }
 
 static void connected(struct source *source, uint32_t events)
@@ -195,30 +238,47 @@ static void connected(struct source *source, uint32_t events)
 	if (err) {
 		close(fd);
 		failed(a, -err);
+		try_next(a);
 	} else {
-		is_up(&a->backends->at[a->index]);
+		is_up(a->backend);
 		a->done(a, fd);
 	}
 }
 
-static void too_late(struct timer *timer)
+static void begin_round(struct attempt *a)
 {
-	struct attempt *a = owner_of(timer, struct attempt, limit);
-
-	close(forget_socket(a));
-	failed(a, -ETIMEDOUT);
+	a->first = a->backends->next;
+	a->looks = 0;
+	a->err = 0;
+	a->busy = false;
+	a->round_ms = a->loop->now_ms;
+	try_next(a);
 }
 
-/* 0: connected or on the way. A Unix socket whose queue is full says EAGAIN. */
-static int begin(struct attempt *a, const struct backend *backend)
+static void limit_is_over(struct timer *timer)
 {
+	struct attempt *a = owner_of(timer, struct attempt, limit);
+	int fd = forget_socket(a);
+
+	if (fd < 0) { /* it has waited for one that was busy */
+		begin_round(a);
+		return;
+	}
+	close(fd);
+	failed(a, -ETIMEDOUT);
+	try_next(a);
+}
+
+static int begin(struct attempt *a)
+{
+	const struct backend *to = a->backend;
 	int err;
 
-	a->source.fd =
-		socket(backend->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	a->source.fd = socket(to->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (a->source.fd < 0)
 		return -errno;
-	if (connect(a->source.fd, (const struct sockaddr *)&backend->address, backend->size) < 0 &&
+	put_on_trial(a);
+	if (connect(a->source.fd, (const struct sockaddr *)&to->address, to->size) < 0 &&
 	    errno != EINPROGRESS)
 		err = -errno;
 	else
@@ -230,22 +290,42 @@ static int begin(struct attempt *a, const struct backend *backend)
 	return err;
 }
 
+/* None of them took it: again, if one was busy, after a little while, and each time after a
+ * longer one. */
+static void end_round(struct attempt *a)
+{
+	uint64_t now = a->loop->now_ms;
+
+	if (!a->busy) {
+		a->done(a, a->err);
+		return;
+	}
+	if (!a->until_ms)
+		a->until_ms = now + CONNECT_MS;
+	a->pause_ms = a->pause_ms < PAUSE_MS ? a->pause_ms + FIRST_PAUSE_MS : PAUSE_MS;
+	if (now + a->pause_ms > a->until_ms || loop_at(a->loop, &a->limit, now + a->pause_ms))
+		a->done(a, a->err == -EAGAIN ? -ETIMEDOUT : a->err);
+}
+
 static void try_next(struct attempt *a)
 {
-	int err;
+	while ((a->backend = choose(a))) {
+		int err = begin(a);
 
-	a->index = choose(a->backends, a->loop->now_ms);
-	err = begin(a, &a->backends->at[a->index]);
-	if (err)
+		if (!err)
+			return;
 		failed(a, err);
+	}
+	end_round(a);
 }
 
 void attempt_start(struct attempt *a)
 {
 	a->source = (struct source){ -1, connected };
-	a->limit.due = too_late;
-	a->tries = 0;
-	try_next(a);
+	a->limit.due = limit_is_over;
+	a->until_ms = 0;
+	a->pause_ms = 0;
+	begin_round(a);
 }
 
 void attempt_stop(struct attempt *a)

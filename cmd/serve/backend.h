@@ -6,6 +6,7 @@
 #ifndef TLSFD_BACKEND_H
 #define TLSFD_BACKEND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -19,6 +20,7 @@ struct backend {
 	struct sockaddr_storage address;
 	socklen_t size;
 	uint64_t down_until_ms; /* 0: it is up, as far as is known */
+	bool on_trial;		/* a connection finds out whether it is up again */
 };
 
 struct backends {
@@ -39,10 +41,15 @@ void backends_close(struct backends *b);
 /* A connection to one of them that is being made. */
 struct attempt {
 	struct source source;
-	struct timer limit;
+	struct timer limit; /* or, without a socket, the end of a pause */
 	struct loop *loop;
 	struct backends *backends;
-	size_t index, tries;
+	struct backend *backend; /* that it is with */
+	size_t first, looks;	 /* of a round */
+	uint64_t round_ms, until_ms;
+	uint32_t pause_ms;
+	int err; /* the round's last, 0: none was tried */
+	bool on_trial, busy;
 	/* fd: connected, the callee's, who may free the attempt; or a negative errno, when each
 	 * of them has been tried. Can be called before attempt_start returns. */
 	void (*done)(struct attempt *attempt, int fd);

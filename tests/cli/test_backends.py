@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""tlsfd serve: services that are busy, silent or gone.
+
+TLSFD_BIN  the command (default: build/tlsfd)
+"""
+import contextlib
+import socket
+import threading
+import time
+
+import pytest
+
+from serving import CUT, LIMIT, answer, saying, wait_for
+
+CONNECT = 5  # seconds: to connect to a backend, and until one that was down is tried again
+
+
+def in_pairs(option, values):
+    return [word for value in values for word in (option, value)]
+
+
+# ---- a Unix socket whose queue is full ----
+
+@contextlib.contextmanager
+def full_socket(path):
+    """A service that accepts nothing, and its target. connect(2) says EAGAIN there."""
+    with socket.socket(socket.AF_UNIX) as service, contextlib.ExitStack() as queue:
+        service.bind(str(path))
+        service.listen(0)
+        service.settimeout(LIMIT)
+        with pytest.raises(BlockingIOError):
+            while True:
+                client = queue.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(str(path))
+        yield service, "unix:" + str(path)
+
+
+def accept(service, text):
+    with service.accept()[0] as connection:
+        connection.sendall(text)
+
+
+def test_a_busy_backend_is_tried_again(serve, one, tmp_path):
+    with full_socket(tmp_path / "full") as (service, target):
+        server = serve("--workers", "1", "--forward", target, *one)
+        with server.connect() as connection:
+            connection.settimeout(0.5)
+            with pytest.raises(TimeoutError):  # neither refused nor served
+                connection.recv(1)
+            accept(service, b"of who was there before")
+            connection.settimeout(LIMIT)
+            accept(service, b"at last")
+            assert answer(connection) == b"at last"
+        assert not server.matching(event="backend")
+
+
+def test_a_busy_backend_is_given_up(serve, one, tmp_path):
+    with full_socket(tmp_path / "full") as (_, target):
+        server = serve("--workers", "1", "--forward", target, *one)
+        with server.connect() as connection, pytest.raises(CUT):
+            connection.recv(1)
+        line = server.line(event="connection", end="backend")
+        assert CONNECT * 900 < int(line["ms"]) < CONNECT * 2000
+        assert line["error"] == "Connection timed out"
+        assert not server.matching(event="backend")
+
+
+def test_others_are_asked_when_one_is_busy(serve, one, backend, tmp_path):
+    with full_socket(tmp_path / "full") as (_, target):
+        server = serve("--workers", "1", *one, *in_pairs("--forward", [target, backend(saying(b"free")).target]))
+        for _ in range(4):
+            with server.connect() as connection:
+                assert answer(connection) == b"free"
+        assert not server.matching(event="backend")
+
+
+# ---- one that swallows SYNs ----
+
+@contextlib.contextmanager
+def black_hole():
+    """Its target: the queue is full, so further SYNs are dropped."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as hole, contextlib.ExitStack() as queue:
+        for _ in range(4):
+            client = queue.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(hole.getsockname())
+        yield "127.0.0.1:%d" % hole.getsockname()[1]
+
+
+def seconds_of_an_answer(server):
+    began = time.monotonic()
+    with server.connect() as connection:
+        assert answer(connection) == b"good"
+    return time.monotonic() - began
+
+
+def test_one_at_a_time_tries_a_silent_backend(serve, one, backend):
+    with black_hole() as hole:
+        server = serve("--workers", "1", *one, *in_pairs("--forward", [hole, backend(saying(b"good")).target]))
+        assert seconds_of_an_answer(server) > CONNECT * 0.9
+        server.line(event="backend", state="down")
+        down = time.monotonic()
+        took, threads = [], []
+        while time.monotonic() < down + CONNECT + 1.5:  # it is tried again meanwhile
+            threads.append(threading.Thread(target=lambda: took.append(seconds_of_an_answer(server))))
+            threads[-1].start()
+            time.sleep(0.05)
+        for thread in threads:
+            thread.join()
+        wait_for(lambda: len(took) == len(threads))
+        assert len([seconds for seconds in took if seconds > CONNECT / 2]) == 1
