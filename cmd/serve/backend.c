@@ -181,14 +181,14 @@ static struct backend *choose(struct attempt *a)
 	struct backends *b = a->backends;
 
 	while (a->looks < 2 * b->count) {
-		bool again = a->looks >= b->count;
-		size_t index = (a->first + a->looks++) % b->count;
-		struct backend *backend = &b->at[index];
+		bool again = a->looks++ >= b->count;
+		struct backend *backend = &b->at[a->at];
 
-		if (again ? !is_last_hope(backend, a) : !is_due(backend, a->loop->now_ms))
-			continue;
-		b->next = (index + 1) % b->count;
-		return backend;
+		a->at = a->at + 1 < b->count ? a->at + 1 : 0;
+		if (again ? is_last_hope(backend, a) : is_due(backend, a->loop->now_ms)) {
+			b->next = a->at;
+			return backend;
+		}
 	}
 	return NULL;
 }
@@ -247,7 +247,7 @@ static void connected(struct source *source, uint32_t events)
 
 static void begin_round(struct attempt *a)
 {
-	a->first = a->backends->next;
+	a->at = a->backends->next;
 	a->looks = 0;
 	a->err = 0;
 	a->busy = false;

@@ -45,7 +45,7 @@ struct attempt {
 	struct loop *loop;
 	struct backends *backends;
 	struct backend *backend; /* that it is with */
-	size_t first, looks;	 /* of a round */
+	size_t at, looks;	 /* the next to be looked at; looks of this round */
 	uint64_t round_ms, until_ms;
 	uint32_t pause_ms;
 	int err; /* the round's last, 0: none was tried */
