@@ -9,6 +9,9 @@
 
 #include "counts.h"
 
+/* An honest peer needs a round trip or two, and its turn at both ends. */
+enum { FAIR_MS = 500 };
+
 struct handshake {
 	struct handshaker *of;
 	struct handshake *older, *newer;
@@ -155,6 +158,17 @@ void handshaker_start(struct handshaker *h, int fd, const struct peer *peer)
 	link_newest(s);
 	if (h->count > h->most)
 		give_up(h->oldest, "too many handshakes at once, this was the oldest");
+}
+
+uint64_t handshaker_yields_ms(const struct handshaker *h)
+{
+	return h->oldest ? h->oldest->peer.began_ms + FAIR_MS : UINT64_MAX;
+}
+
+void handshaker_yield(struct handshaker *h)
+{
+	if (handshaker_yields_ms(h) <= h->loop->now_ms)
+		give_up(h->oldest, "too many connections at once, this was the oldest handshake");
 }
 
 void handshaker_stop(struct handshaker *h)

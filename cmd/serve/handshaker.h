@@ -28,6 +28,11 @@ struct handshaker {
 
 /* fd, non-blocking, is the handshaker's. Beyond `most` the oldest one has to go. */
 void handshaker_start(struct handshaker *h, int fd, const struct peer *peer);
+/* When, by the loop's clock, the oldest one has had its time, and is to give way where more
+ * want to come than may; UINT64_MAX: there is none. */
+uint64_t handshaker_yields_ms(const struct handshaker *h);
+/* The oldest one goes, if it has had its time. */
+void handshaker_yield(struct handshaker *h);
 /* Ends all of them. */
 void handshaker_stop(struct handshaker *h);
 

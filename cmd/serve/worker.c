@@ -25,6 +25,7 @@ struct worker {
 	struct courier courier;
 	struct mover mover;   /* of what has to stay here */
 	struct timer renewal; /* of ticket keys */
+	struct timer room;    /* there may be some by then */
 	unsigned most;	      /* connections */
 	bool draining;
 };
@@ -38,24 +39,39 @@ static unsigned count_here(const struct worker *w)
 
 static bool is_full(const struct worker *w)
 {
-	return count_here(w) + courier_load(&w->courier) >= w->most ||
-	       w->courier.waiting >= WAITING_MAX;
+	return count_here(w) + courier_load(&w->courier) >= w->most;
+}
+
+/* When the next one may come, by the loop's clock; UINT64_MAX: that has to be told. */
+static uint64_t next_may_come(const struct worker *w)
+{
+	if (w->courier.waiting >= WAITING_MAX)
+		return UINT64_MAX;
+	return is_full(w) ? handshaker_yields_ms(&w->handshaker) : 0;
 }
 
 /* All that follows from one connection more or less. */
 static void weigh(struct worker *w)
 {
-	bool full = is_full(w);
+	uint64_t next = next_may_come(w), now = w->run.loop.now_ms;
 
-	if (w->draining && !count_here(w)) {
-		loop_stop(&w->run.loop);
+	if (w->draining) {
+		if (!count_here(w))
+			loop_stop(&w->run.loop);
 		return;
 	}
-	for (size_t i = 0; i < w->plan->n_listening && !w->draining; i++)
-		if (full)
+	for (size_t i = 0; i < w->plan->n_listening; i++)
+		if (next > now)
 			listener_hold(&w->listeners[i]);
 		else
 			listener_go_on(&w->listeners[i]);
+	if (next > now && next != UINT64_MAX)
+		(void)!loop_at(&w->run.loop, &w->room, next);
+}
+
+static void on_room(struct timer *timer)
+{
+	weigh(owner_of(timer, struct worker, room));
 }
 
 static void on_change(void *arg)
@@ -67,6 +83,8 @@ static void on_accepted(void *arg, int fd, const struct peer *peer)
 {
 	struct worker *w = arg;
 
+	if (is_full(w))
+		handshaker_yield(&w->handshaker);
 	handshaker_start(&w->handshaker, fd, peer);
 	weigh(w);
 }
@@ -187,6 +205,7 @@ static void set_up(struct worker *w, const struct worker_plan *plan)
 					     .left = on_change,
 					     .arg = w };
 	w->renewal.due = renew_keys;
+	w->room.due = on_room;
 	w->courier.loop = loop;
 	w->courier.kept = on_kept;
 	w->courier.changed = on_change;
