@@ -99,6 +99,11 @@ void count_reload(bool done)
 	add(&mine->reloads[done], 1);
 }
 
+uint64_t counted_before(void)
+{
+	return get(&mine->before);
+}
+
 /* ---- all of them ---- */
 
 /* The master's page. */
@@ -192,6 +197,17 @@ unsigned ledger_take(struct ledger *l)
 	if (atomic_load(&head_of(l->first)->pages) <= page)
 		atomic_store(&head_of(l->first)->pages, page + 1);
 	return page;
+}
+
+uint64_t ledger_connections(const struct ledger *l, unsigned page)
+{
+	return page ? get(&page_of(l->first, page)->connections) : 0;
+}
+
+void ledger_tell_before(struct ledger *l, unsigned page, uint64_t connections)
+{
+	if (page)
+		set(&page_of(l->first, page)->before, connections);
 }
 
 void ledger_settle(struct ledger *l, unsigned page)

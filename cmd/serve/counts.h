@@ -39,6 +39,7 @@ struct counts {
 	counter reloads[2];	 /* failed, done */
 	/* these are what is so now */
 	counter connections, connecting;
+	counter before; /* told by the master: connections of those that had its place before */
 };
 
 /* ---- a process's own; without counts_use it counts for nobody ---- */
@@ -52,6 +53,7 @@ void count_connections(unsigned now);
 void count_connecting(unsigned now);
 void count_replaced(enum role role);
 void count_reload(bool done);
+uint64_t counted_before(void);
 
 /* ---- all of them ---- */
 
@@ -69,6 +71,10 @@ void ledger_close(struct ledger *ledger);
 int ledger_leave(struct ledger *ledger, unsigned page);
 /* A page for a new process; 0: there is none. */
 unsigned ledger_take(struct ledger *ledger);
+/* Of the process that has this page: its connections. */
+uint64_t ledger_connections(const struct ledger *ledger, unsigned page);
+/* To the process that has this page: counted_before. */
+void ledger_tell_before(struct ledger *ledger, unsigned page, uint64_t connections);
 /* Of a process that has died: its page is free again, and nothing is forgotten. */
 void ledger_settle(struct ledger *ledger, unsigned page);
 

@@ -508,7 +508,7 @@ static int run(struct master *m)
 
 	if (!err)
 		err = watch_signals(m);
-	if (!err && s->metrics)
+	if (!err)
 		err = ledger_open(&m->ledger);
 	if (!err)
 		err = loop_at(&m->loop, &m->renewal, m->ratchet.next_ms);

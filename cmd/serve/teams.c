@@ -10,7 +10,40 @@
 #include "logfmt.h"
 #include "roles/role.h"
 
-enum { RESTART_MS = 1000 };
+enum {
+	RESTART_MS = 1000,
+	CENSUS_MS = 100,
+};
+
+/* ---- how many connections there are ---- */
+
+/* In the same place, from settings before. */
+static uint64_t held_before(const struct teams *ts, const struct team *team)
+{
+	uint64_t held = 0;
+
+	for (const struct team *old = ts->first; old; old = old->next)
+		for (enum role role = 0; role < ROLES; role++)
+			if (old->index == team->index && old->generation < team->generation)
+				held += ledger_connections(ts->ledger, old->page[role]);
+	return held;
+}
+
+/* Until none of those before is left, who accepts is told how much of the limit they take. */
+static void on_census(struct timer *timer)
+{
+	struct teams *ts = owner_of(timer, struct teams, census);
+	bool old = false;
+
+	for (const struct team *team = ts->first; team; team = team->next) {
+		old |= team->generation < ts->generation;
+		if (team->generation == ts->generation)
+			ledger_tell_before(ts->ledger, team->page[ROLE_HANDSHAKE],
+					   held_before(ts, team));
+	}
+	if (old)
+		(void)!loop_at(ts->loop, timer, ts->loop->now_ms + CENSUS_MS);
+}
 
 /* ---- starting ---- */
 
@@ -28,6 +61,8 @@ static void start(struct teams *ts, struct team *team, enum role role)
 	pid_t pid;
 
 	team->page[role] = ledger_take(ts->ledger);
+	if (role == ROLE_HANDSHAKE)
+		ledger_tell_before(ts->ledger, team->page[role], held_before(ts, team));
 	pid = fork();
 	if (pid == 0) {
 		ts->be(ts->arg, team, role);
@@ -38,6 +73,7 @@ static void start(struct teams *ts, struct team *team, enum role role)
 		return;
 	}
 	ledger_settle(ts->ledger, team->page[role]);
+	team->page[role] = 0;
 	log_error("worker", "fork: %s", strerror(errno));
 	loop_at(ts->loop, &ts->restart, ts->loop->now_ms + RESTART_MS);
 }
@@ -85,6 +121,7 @@ static int add(struct teams *ts, unsigned index)
 void teams_open(struct teams *ts)
 {
 	ts->restart.due = on_restart;
+	ts->census.due = on_census;
 }
 
 static void tell(const struct team *team, enum role role, int sig)
@@ -114,6 +151,7 @@ int teams_renew(struct teams *ts, unsigned count)
 	for (const struct team *team = ts->first; team; team = team->next)
 		if (team->generation < ts->generation)
 			tell(team, ROLE_HANDSHAKE, SIGHUP);
+	on_census(&ts->census);
 	return err;
 }
 
@@ -164,6 +202,7 @@ void teams_bury(struct teams *ts, pid_t pid, int status)
 		return;
 	team->pid[role] = 0;
 	ledger_settle(ts->ledger, team->page[role]);
+	team->page[role] = 0;
 	wanted = is_wanted(ts, team, role);
 	if (wanted || (status && !ts->stopping))
 		role_log_death(role, pid, status, wanted);

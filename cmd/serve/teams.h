@@ -27,7 +27,7 @@ struct teams {
 	struct ledger *ledger;
 	unsigned generation;
 	bool stopping;
-	struct timer restart;
+	struct timer restart, census;
 	struct team *first;
 	/* in a new process, by the present settings; does not return */
 	void (*be)(void *arg, const struct team *team, enum role role);

@@ -15,7 +15,10 @@
 #include "mover.h"
 #include "roles/courier.h"
 
-enum { WAITING_MAX = 64 }; /* for the data process, before no more are accepted */
+enum {
+	WAITING_MAX = 64, /* for the data process, before no more are accepted */
+	LOOK_MS = 100,
+};
 
 struct worker {
 	const struct worker_plan *plan;
@@ -26,7 +29,8 @@ struct worker {
 	struct mover mover;   /* of what has to stay here */
 	struct timer renewal; /* of ticket keys */
 	struct timer room;    /* there may be some by then */
-	unsigned most;	      /* connections */
+	unsigned possible;    /* connections, by the number of file descriptors */
+	unsigned share;	      /* of --max-connections */
 	bool draining;
 };
 
@@ -39,21 +43,27 @@ static unsigned count_here(const struct worker *w)
 
 static bool is_full(const struct worker *w)
 {
-	return count_here(w) + courier_load(&w->courier) >= w->most;
+	unsigned now = count_here(w) + courier_load(&w->courier);
+
+	return now >= w->possible || (w->share && now + counted_before() >= w->share);
 }
 
-/* When the next one may come, by the loop's clock; UINT64_MAX: that has to be told. */
-static uint64_t next_may_come(const struct worker *w)
+/* Or as soon as something has changed. */
+static void look_again(struct worker *w)
 {
-	if (w->courier.waiting >= WAITING_MAX)
-		return UINT64_MAX;
-	return is_full(w) ? handshaker_yields_ms(&w->handshaker) : 0;
+	uint64_t now = w->run.loop.now_ms, at = handshaker_yields_ms(&w->handshaker);
+
+	if (at > now + LOOK_MS && counted_before())
+		at = now + LOOK_MS;
+	if (at != UINT64_MAX)
+		(void)!loop_at(&w->run.loop, &w->room, at);
 }
 
 /* All that follows from one connection more or less. */
 static void weigh(struct worker *w)
 {
-	uint64_t next = next_may_come(w), now = w->run.loop.now_ms;
+	bool clogged = w->courier.waiting >= WAITING_MAX;
+	bool full = is_full(w) && handshaker_yields_ms(&w->handshaker) > w->run.loop.now_ms;
 
 	if (w->draining) {
 		if (!count_here(w))
@@ -61,12 +71,12 @@ static void weigh(struct worker *w)
 		return;
 	}
 	for (size_t i = 0; i < w->plan->n_listening; i++)
-		if (next > now)
+		if (full || clogged)
 			listener_hold(&w->listeners[i]);
 		else
 			listener_go_on(&w->listeners[i]);
-	if (next > now && next != UINT64_MAX)
-		(void)!loop_at(&w->run.loop, &w->room, next);
+	if (full)
+		look_again(w);
 }
 
 static void on_room(struct timer *timer)
@@ -112,20 +122,24 @@ static void on_kept(void *arg, struct tlsfd *c, const struct peer *peer, int err
 	close(fd);
 }
 
-/* A share of --max-connections, and no more than there are file descriptors for: two for a
- * connection, and two for a pipe while it moves. */
-static unsigned most_connections(const struct worker_plan *plan)
+/* Two file descriptors for a connection, and two for a pipe while it moves. */
+static unsigned possible_connections(void)
 {
 	struct rlimit files = { 1024, 1024 };
-	unsigned wanted = plan->service->max_connections, possible;
+	unsigned possible;
 
 	getrlimit(RLIMIT_NOFILE, &files);
 	possible = files.rlim_cur > 100000000 ? 25000000 : (unsigned)files.rlim_cur / 4;
-	possible = possible > 16 ? possible - 8 : 8;
-	if (!wanted)
-		return possible;
-	wanted = (wanted + plan->workers - 1) / plan->workers;
-	return wanted < possible ? wanted : possible;
+	return possible > 16 ? possible - 8 : 8;
+}
+
+/* Of --max-connections; 0: it is not limited. Whoever accepts must be able to take one. */
+static unsigned share_of_connections(const struct worker_plan *plan)
+{
+	unsigned most = plan->service->max_connections;
+	unsigned share = most / plan->workers + (plan->index < most % plan->workers);
+
+	return most && !share ? 1 : share;
 }
 
 /* ---- the end ---- */
@@ -192,7 +206,8 @@ static void set_up(struct worker *w, const struct worker_plan *plan)
 	struct loop *loop = &w->run.loop;
 
 	w->plan = plan;
-	w->most = most_connections(plan);
+	w->possible = possible_connections();
+	w->share = share_of_connections(plan);
 	w->run.plan = &plan->role;
 	w->run.drain = w->run.term = drain;
 	w->run.stop = stop;
@@ -225,7 +240,11 @@ static int start(struct worker *w)
 		err = courier_start(&w->courier, w->plan->channel);
 	if (!err)
 		err = loop_at(&w->run.loop, &w->renewal, w->plan->ratchet->next_ms);
-	return err ? err : listen_all(w);
+	if (!err)
+		err = listen_all(w);
+	if (!err)
+		weigh(w); /* those before may have left nothing of the limit */
+	return err;
 }
 
 int worker_run(struct worker_plan *plan)

@@ -4,11 +4,15 @@
 TLSFD_BIN  the command (default: build/tlsfd)
 """
 import contextlib
+import signal
 import socket
 import ssl
+import threading
 import time
 
-from serving import LIMIT, answer, saying
+import pytest
+
+from serving import LIMIT, answer, saying, wait_for
 
 OLDEST = "too many connections at once, this was the oldest handshake"
 
@@ -43,3 +47,35 @@ def test_a_handshake_has_its_time(serve, one, backend):
             raw.settimeout(LIMIT)
             with context.wrap_socket(raw) as connection:
                 assert answer(connection) == b"hello"
+
+
+@pytest.mark.parametrize("workers, most", [(1, 4), (2, 5)])
+def test_the_limit_holds_over_reloads(serve, one, backend, workers, most):
+    server = serve("--workers", str(workers), "--forward", backend().target, *one, "--max-connections", str(most))
+    served = []
+
+    def client():
+        with contextlib.suppress(OSError):  # the server ends at last
+            connection = server.connect()
+            connection.sendall(b"x")
+            if connection.recv(1):
+                served.append(connection)
+
+    def many_want_in():
+        for _ in range(15):
+            threading.Thread(target=client, daemon=True).start()
+
+    def are_served(count):
+        wait_for(lambda: len(served) >= count)
+        time.sleep(0.5)  # in which more of them could be
+        assert len(served) == count
+
+    many_want_in()
+    are_served(most)
+    for generation in range(2, 4):
+        server.signal(signal.SIGHUP)
+        server.line(event="reload", generation=str(generation))
+        many_want_in()
+        are_served(most)
+    served[0].close()  # nobody is told of it, so the workers have to look
+    are_served(most + 1)
