@@ -80,10 +80,12 @@ int set_seconds(struct settings *settings, const struct setting *setting, const 
 {
 	char *rest;
 	double seconds = strtod(value, &rest);
+	unsigned ms;
 
 	if (rest == value || *rest || !(seconds >= setting->min && seconds <= setting->max))
 		return out_of_range(settings, setting, value);
-	*(unsigned *)member(settings->target, setting) = (unsigned)(seconds * 1000);
+	ms = (unsigned)(seconds * 1000);
+	*(unsigned *)member(settings->target, setting) = seconds > 0 && !ms ? 1 : ms;
 	return 0;
 }
 

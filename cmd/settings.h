@@ -36,7 +36,7 @@ struct settings {
 };
 
 /* char *, the last one counts; struct texts; unsigned; milliseconds as unsigned from seconds
- * with decimals; bool. */
+ * with decimals, 0 only from 0; bool. */
 int set_text(struct settings *, const struct setting *, const char *value);
 int set_texts(struct settings *, const struct setting *, const char *value);
 int set_number(struct settings *, const struct setting *, const char *value);

@@ -2,6 +2,7 @@
 #include "wishes.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -34,6 +35,17 @@ static int set_starttls(struct settings *s, const struct setting *setting, const
 		       settings_fail(s, -EINVAL,
 				     "%s: smtp, imap, pop3, postgres or xmpp is wanted, not '%s'",
 				     setting->name, value);
+}
+
+/* 0 is none: 24 days are the most that poll(2) can wait for. */
+static int set_timeout(struct settings *s, const struct setting *setting, const char *value)
+{
+	struct wishes *w = s->target;
+	int err = set_seconds(s, setting, value);
+
+	if (!err && !w->timeout_ms)
+		w->timeout_ms = INT_MAX;
+	return err;
 }
 
 /* ---- the table ---- */
@@ -70,8 +82,8 @@ const struct setting wishes_table[] = {
 	{ "ipv6", NULL, "IPv6 only", set_switch, AT(only_ipv6), .letter = '6' },
 	{ "no-half-close", NULL, "the end of stdin is not told before the server's end", set_switch,
 	  AT(no_half_close) },
-	{ "timeout", "SECONDS", "to resolve, connect and shake hands (30)", set_seconds,
-	  AT(timeout_ms), .max = DAY },
+	{ "timeout", "SECONDS", "to resolve, connect and shake hands; 0: no limit (30)",
+	  set_timeout, AT(timeout_ms), .max = DAY },
 	{ "idle-timeout", "SECONDS", "without a byte; 0: no limit (0)", set_seconds, AT(idle_ms),
 	  .max = DAY },
 	{ "grace", "SECONDS", "with --listen: for open connections at the end (30)", set_seconds,
@@ -136,7 +148,7 @@ static int fill(struct tlsfd_config *config, const struct wishes *w)
 		err = tlsfd_config_set_groups(config, w->groups);
 	if (!err)
 		err = tlsfd_config_set_kernel(config, w->require_kernel ? TLSFD_KERNEL_REQUIRE :
-									   TLSFD_KERNEL_IF_THERE);
+									  TLSFD_KERNEL_IF_THERE);
 	return err;
 }
 

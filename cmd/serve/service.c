@@ -93,7 +93,7 @@ const struct setting service_settings[] = {
 	  AT(max_connections), 1, INT_MAX },
 	{ "max-handshakes", "N", "at once; more push the oldest out (4096)", set_number,
 	  AT(max_handshakes), 1, INT_MAX },
-	{ "handshake-timeout", "SECONDS", "default: 10", set_seconds, AT(handshake_ms), 0,
+	{ "handshake-timeout", "SECONDS", "default: 10; 0: none", set_seconds, AT(handshake_ms), 0,
 	  DAYS(1) },
 	{ "idle-timeout", "SECONDS", "default: 600; 0: none", set_seconds, AT(idle_ms), 0,
 	  DAYS(30) },

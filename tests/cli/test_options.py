@@ -86,12 +86,13 @@ def test_serve_key_in_the_certificates_file(serve, ca, backend, tmp_path):
         assert answer(connection) == b"hello"
 
 
-def test_serve_handshake_timeout(serve, one, backend):
-    server = serve("--forward", backend().target, *one, "--handshake-timeout", "0.3")
+@pytest.mark.parametrize("seconds", [0.3, 0.0001])  # below a millisecond: not 0, which is none
+def test_serve_handshake_timeout(serve, one, backend, seconds):
+    server = serve("--forward", backend().target, *one, "--handshake-timeout", str(seconds))
     began = time.monotonic()
     with socket.create_connection(("127.0.0.1", server.port), LIMIT) as silent:
         assert silent.recv(1) == b""
-    assert 0.2 < time.monotonic() - began < 5  # it would be 10
+    assert seconds * 0.8 < time.monotonic() - began < 5  # it would be 10
     assert server.line(event="connection")["error"] == "the handshake was not done in time"
 
 
@@ -134,6 +135,12 @@ def test_connect_require_kernel(certs, options, status):
     done = connect(server.port, "--ca", certs.root, "--ciphers", NO_KERNEL_HAS, *options, stdin=b"secret")
     assert done.returncode == status, done.stderr
     assert server.finish() == (b"secret" if status == OK else b"")
+
+
+def test_connect_without_a_limit_of_time(certs):
+    server = Server(tls(certs, receive_all))
+    assert connect(server.port, "--ca", certs.root, "--timeout", "0", stdin=b"x").returncode == OK
+    assert server.finish() == b"x"
 
 
 def test_connect_grace(certs):
