@@ -37,6 +37,17 @@ static int parse(const char *text, struct addrinfo **found, bool *any)
 	return err;
 }
 
+int listening_check(const char *text)
+{
+	struct addrinfo *found;
+	bool any;
+	int err = parse(text, &found, &any);
+
+	if (!err)
+		freeaddrinfo(found);
+	return err;
+}
+
 static int try_bind(const struct sockaddr *address, socklen_t len, bool share)
 {
 	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

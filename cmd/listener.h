@@ -21,6 +21,8 @@ struct listening {
 	unsigned count;
 };
 
+/* 0, -EINVAL or -ENOMEM. */
+int listening_check(const char *text);
 /* text: "127.0.0.1:443", "[::1]:443", ":443" for all addresses. 0, or a negative errno
  * with a sentence in error. */
 int listening_open(struct listening *l, const char *text, unsigned count, char *error, size_t size);

@@ -4,6 +4,10 @@
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/un.h>
+
+#include "listener.h"
+#include "target.h"
 
 /* ---- words ---- */
 
@@ -112,6 +116,63 @@ const struct setting service_settings[] = {
 	{ 0 },
 };
 
+/* ---- addresses ---- */
+
+static int check_listen(struct settings *settings, const char *name, const char *text)
+{
+	int err = text ? listening_check(text) : 0;
+
+	return err ? settings_fail(settings, err,
+				   "%s %s: ADDRESS:PORT is wanted, the address in digits", name,
+				   text) :
+		     0;
+}
+
+/* Confined as they are, data processes reach no abstract socket. */
+static const char *wrong_path(const char *path)
+{
+	const struct sockaddr_un *address = NULL;
+
+	if (!*path)
+		return "unix:PATH is wanted";
+	if (*path == '@')
+		return "abstract sockets can't be reached; if it is a file: unix:./@...";
+	return strlen(path) < sizeof(address->sun_path) ?
+		       NULL :
+		       "the path of a socket has 107 bytes at most";
+}
+
+static const char *wrong_target(const char *text)
+{
+	const char *why = NULL;
+	struct target target;
+
+	if (!strncmp(text, "unix:", 5))
+		return wrong_path(text + 5);
+	if (target_parse(&target, text) || !target.host)
+		why = "HOST:PORT or unix:PATH is wanted";
+	else if (!target.port[strspn(target.port, "0")])
+		why = "nobody can be reached at port 0";
+	target_free(&target);
+	return why;
+}
+
+static int check_addresses(const struct service *s, struct settings *settings)
+{
+	int err = check_listen(settings, "metrics", s->metrics);
+
+	for (size_t i = 0; i < s->listen.count && !err; i++)
+		err = check_listen(settings, "listen", s->listen.at[i]);
+	for (size_t i = 0; i < s->forward.count && !err; i++) {
+		const char *why = wrong_target(s->forward.at[i]);
+
+		if (why)
+			err = settings_fail(settings, -EINVAL, "forward %s: %s", s->forward.at[i],
+					    why);
+	}
+	return err;
+}
+
 /* ---- reading ---- */
 
 static int check(const struct service *s, struct settings *settings)
@@ -131,7 +192,7 @@ static int check(const struct service *s, struct settings *settings)
 		return settings_fail(settings, -EINVAL, "--client-auth needs --client-ca FILE");
 	if (s->min_version > s->max_version)
 		return settings_fail(settings, -EINVAL, "--min-version is above --max-version");
-	return 0;
+	return check_addresses(s, settings);
 }
 
 int service_read(struct service *service, struct settings *settings, int argc, char **argv)

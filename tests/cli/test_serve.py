@@ -359,7 +359,12 @@ def bad(ca):
     yield 2, "ADDRESS:PORT", ["--listen", "nowhere", *good[2:]]
     yield 2, "ADDRESS:PORT", ["--listen", "127.0.0.1:99999", *good[2:]]
     yield 2, "no.such.file", good + ["--config", "/no.such.file"]
-    yield 4, "HOST:PORT", [*good[:2], "--forward", "nowhere", *good[4:]]
+    for target, wrong in (("nowhere", "HOST:PORT or unix:PATH"), ("127.0.0.1:0", "port 0"), ("unix:", "unix:PATH"),
+                          ("unix:@name", "abstract"), ("unix:/" + "x" * 107, "107 bytes")):
+        yield 2, wrong, [*good[:2], "--forward", target, *good[4:]]
+    for option in ("--listen", "--metrics"):
+        for address in ("nowhere", "localhost:80", "127.0.0.1:99999"):
+            yield 2, "ADDRESS:PORT", good + [option, address, "--check-config"]
     yield 4, "no-such-host.invalid", [*good[:2], "--forward", "no-such-host.invalid:1", *good[4:]]
     yield 4, "no.such.file", [*base, "--cert", "/no.such.file", "--key", key]
     yield 4, "no private key", [*base, "--cert", cert, "--key", cert]
