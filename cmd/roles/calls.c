@@ -4,67 +4,42 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
+#include <linux/tls.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <seccomp.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* What was opened before, memory, time. */
+/* What was opened before, memory, time. Without mremap, by which one page of a file that is
+ * mapped becomes all of it: realloc(3) can do without. */
 static const char *const both[] = {
-	"read",
-	"readv",
-	"write",
-	"writev",
-	"close",
-	"splice",
-	"pipe2",
-	"recvfrom",
-	"recvmsg",
-	"sendto",
-	"sendmsg",
-	"recv",
-	"send",
-	"shutdown",
-	"getsockopt",
-	"setsockopt",
-	"getsockname",
-	"getpeername",
-	"fstat",
-	"fstat64",
-	"epoll_wait",
-	"epoll_pwait",
-	"epoll_pwait2",
-	"epoll_ctl",
-	"poll",
-	"ppoll",
-	"ppoll_time64",
-	"brk",
-	"mremap",
-	"munmap",
-	"madvise",
-	"futex",
-	"futex_time64",
-	"clock_gettime",
-	"clock_gettime64",
-	"gettimeofday",
-	"time",
-	"getrandom",
-	"getpid",
-	"gettid",
-	"getuid",
-	"geteuid",
-	"getuid32",
-	"geteuid32",
-	"rt_sigreturn",
-	"sigreturn",
-	"rt_sigprocmask",
-	"rt_sigaction",
-	"restart_syscall",
-	"sched_yield",
-	"exit",
-	"exit_group",
-	NULL,
+	"read",		 "readv",
+	"write",	 "writev",
+	"close",	 "splice",
+	"pipe2",	 "recvfrom",
+	"recvmsg",	 "recv",
+	"shutdown",	 "getsockopt",
+	"getsockname",	 "getpeername",
+	"fstat",	 "fstat64",
+	"epoll_wait",	 "epoll_pwait",
+	"epoll_pwait2",	 "epoll_ctl",
+	"poll",		 "ppoll",
+	"ppoll_time64",	 "brk",
+	"munmap",	 "madvise",
+	"futex",	 "futex_time64",
+	"clock_gettime", "clock_gettime64",
+	"gettimeofday",	 "time",
+	"getrandom",	 "getpid",
+	"gettid",	 "getuid",
+	"geteuid",	 "getuid32",
+	"geteuid32",	 "rt_sigreturn",
+	"sigreturn",	 "rt_sigprocmask",
+	"rt_sigaction",	 "restart_syscall",
+	"sched_yield",	 "exit",
+	"exit_group",	 NULL,
 };
 
 static const char *const accepting[] = { "accept4", NULL };
@@ -146,26 +121,69 @@ static int allow_fcntl(scmp_filter_ctx filter)
 	return err;
 }
 
-static int allow_connecting(scmp_filter_ctx filter)
+/* A socket that listens is shared with other processes: no filter on it, no program that says
+ * who of them gets a connection. */
+static int allow_options(scmp_filter_ctx filter)
 {
-	static const int families[] = { AF_INET, AF_INET6, AF_UNIX };
-	int err = allow(filter, "connect", 0, NULL);
+	static const int options[][2] = {
+		{ SOL_SOCKET, SO_SNDBUF }, { SOL_SOCKET, SO_LINGER }, { IPPROTO_TCP, TCP_NODELAY },
+		{ IPPROTO_TCP, TCP_CORK }, { IPPROTO_TCP, TCP_ULP },  { SOL_TLS, TLS_TX },
+		{ SOL_TLS, TLS_RX },
+	};
+	int err = 0;
 
-	for (size_t i = 0; i < sizeof(families) / sizeof(families[0]) && !err; i++) {
-		const struct scmp_arg_cmp stream[] = {
-			{ .arg = 0, .op = SCMP_CMP_EQ, .datum_a = (scmp_datum_t)families[i] },
-			{ .arg = 1,
-			  .op = SCMP_CMP_MASKED_EQ,
-			  .datum_a = ~(scmp_datum_t)(SOCK_NONBLOCK | SOCK_CLOEXEC),
-			  .datum_b = SOCK_STREAM },
+	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]) && !err; i++) {
+		const struct scmp_arg_cmp option[] = {
+			{ .arg = 1, .op = SCMP_CMP_EQ, .datum_a = (scmp_datum_t)options[i][0] },
+			{ .arg = 2, .op = SCMP_CMP_EQ, .datum_a = (scmp_datum_t)options[i][1] },
 		};
 
-		err = allow(filter, "socket", 2, stream);
+		err = allow(filter, "setsockopt", 2, option);
 	}
 	return err;
 }
 
-int calls_limit(enum role role, bool connects)
+/* With MSG_FASTOPEN it would be a connect(2), which Landlock doesn't see. */
+static int allow_sending(scmp_filter_ctx filter)
+{
+	int err = allow_bits(filter, "sendmsg", 2, MSG_FASTOPEN, 0);
+
+	if (!err)
+		err = allow_bits(filter, "sendto", 3, MSG_FASTOPEN, 0);
+	if (!err)
+		err = allow_bits(filter, "send", 3, MSG_FASTOPEN, 0);
+	return err;
+}
+
+/* Protocol 0: neither is MPTCP seen by Landlock. */
+static int allow_socket(scmp_filter_ctx filter, int family)
+{
+	const struct scmp_arg_cmp stream[] = {
+		{ .arg = 0, .op = SCMP_CMP_EQ, .datum_a = (scmp_datum_t)family },
+		{ .arg = 1,
+		  .op = SCMP_CMP_MASKED_EQ,
+		  .datum_a = ~(scmp_datum_t)(SOCK_NONBLOCK | SOCK_CLOEXEC),
+		  .datum_b = SOCK_STREAM },
+		{ .arg = 2, .op = SCMP_CMP_EQ, .datum_a = 0 },
+	};
+
+	return allow(filter, "socket", 3, stream);
+}
+
+static int allow_connecting(scmp_filter_ctx filter, const struct confinement *c)
+{
+	int err = c->tcp || c->paths ? allow(filter, "connect", 0, NULL) : 0;
+
+	if (!err && c->tcp)
+		err = allow_socket(filter, AF_INET);
+	if (!err && c->tcp)
+		err = allow_socket(filter, AF_INET6);
+	if (!err && c->paths)
+		err = allow_socket(filter, AF_UNIX);
+	return err;
+}
+
+int calls_limit(const struct confinement *c)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
 	int err = filter ? allow_all(filter, both) : -ENOMEM;
@@ -174,10 +192,14 @@ int calls_limit(enum role role, bool connects)
 		err = allow_some(filter);
 	if (!err)
 		err = allow_fcntl(filter);
-	if (!err && role != ROLE_DATA)
+	if (!err)
+		err = allow_options(filter);
+	if (!err)
+		err = allow_sending(filter);
+	if (!err && c->role != ROLE_DATA)
 		err = allow_all(filter, accepting);
-	if (!err && connects)
-		err = allow_connecting(filter);
+	if (!err)
+		err = allow_connecting(filter, c);
 	if (!err)
 		err = seccomp_load(filter);
 	if (filter)

@@ -7,11 +7,9 @@
 #ifndef TLSFD_CALLS_H
 #define TLSFD_CALLS_H
 
-#include <stdbool.h>
+#include "confine.h"
 
-#include "channel.h"
-
-/* connects: sockets may be made, of TCP and Unix. 0 or a negative errno. */
-int calls_limit(enum role role, bool connects);
+/* 0 or a negative errno. */
+int calls_limit(const struct confinement *c);
 
 #endif

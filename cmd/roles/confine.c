@@ -66,6 +66,7 @@ static int drop_capabilities(const struct confinement *c)
 
 #ifndef SYS_landlock_create_ruleset
 #define SYS_landlock_create_ruleset 444
+#define SYS_landlock_add_rule	    445
 #define SYS_landlock_restrict_self  446
 #endif
 
@@ -75,10 +76,16 @@ struct ruleset {
 	uint64_t scope; /* ABI 6 */
 };
 
+struct port_rule {
+	uint64_t allowed, port;
+};
+
 enum {
 	ASK_ABI = 1,
 	BIND_TCP = 1,
 	CONNECT_TCP = 2,
+	RULE_PORT = 2,
+	SCOPE_ABSTRACT_UNIX = 1,
 	SCOPE_SIGNAL = 2,
 };
 
@@ -97,12 +104,23 @@ static size_t known_size(long abi)
 			 sizeof(struct ruleset);
 }
 
-/* All is handled, and no rule allows any of it. */
+static int allow_ports(int fd, const struct confinement *c)
+{
+	for (size_t i = 0; i < c->n_ports; i++) {
+		const struct port_rule rule = { CONNECT_TCP, c->ports[i] };
+
+		if (syscall(SYS_landlock_add_rule, fd, RULE_PORT, &rule, 0) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+/* All is handled, and no rule allows any of it but the ports. */
 static int landlock(const struct confinement *c)
 {
 	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, ASK_ABI);
-	struct ruleset rules = { .net = BIND_TCP | (c->connects ? 0 : CONNECT_TCP),
-				 .scope = SCOPE_SIGNAL };
+	struct ruleset rules = { .net = BIND_TCP | CONNECT_TCP,
+				 .scope = SCOPE_ABSTRACT_UNIX | SCOPE_SIGNAL };
 	int fd, err = 0;
 
 	if (abi < 1)
@@ -111,7 +129,9 @@ static int landlock(const struct confinement *c)
 	fd = (int)syscall(SYS_landlock_create_ruleset, &rules, known_size(abi), 0);
 	if (fd < 0)
 		return -errno;
-	if (syscall(SYS_landlock_restrict_self, fd, 0) < 0)
+	if (abi >= 4)
+		err = allow_ports(fd, c);
+	if (!err && syscall(SYS_landlock_restrict_self, fd, 0) < 0)
 		err = -errno;
 	close(fd);
 	return err;
@@ -133,6 +153,6 @@ int confine(const struct confinement *c, char missing[MISSING])
 		return -errno;
 	note(missing, "capabilities", drop_capabilities(c));
 	note(missing, "landlock", landlock(c));
-	note(missing, "seccomp", calls_limit(c->role, c->connects));
+	note(missing, "seccomp", calls_limit(c));
 	return 0;
 }

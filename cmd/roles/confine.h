@@ -8,6 +8,8 @@
 #define TLSFD_CONFINE_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "channel.h"
@@ -17,8 +19,11 @@ struct confinement {
 	char user[64]; /* for its other groups; "": stay who we are */
 	uid_t uid;
 	gid_t gid;
-	bool connects; /* to services */
-	bool paths;    /* some of them by a path: no chroot */
+	bool tcp;   /* it connects to services by TCP */
+	bool paths; /* it connects to services by a path: no chroot */
+	/* those that it connects to; set in the process itself */
+	const uint16_t *ports;
+	size_t n_ports;
 };
 
 enum { MISSING = 256 };
@@ -26,8 +31,8 @@ enum { MISSING = 256 };
 /* An empty root, if we are root; the user. What can't be had is left out, and added to
  * missing, a sentence. 0, or a negative errno. */
 int confine_user(const struct confinement *c, char missing[MISSING]);
-/* The rest: no privileges, old or new, no core file, no file system, few system calls. The
- * same. */
+/* The rest: no privileges, old or new, no core file, no file system, few ports, few system
+ * calls. The same. */
 int confine(const struct confinement *c, char missing[MISSING]);
 
 #endif

@@ -5,12 +5,14 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <signal.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "logfmt.h"
@@ -59,6 +61,48 @@ static int make_netlink_socket(void)
 	return closed(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0));
 }
 
+/* Landlock knows TCP only. */
+static int make_mptcp_socket(void)
+{
+	return closed(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_MPTCP));
+}
+
+static int make_unix_socket(void)
+{
+	return closed(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+}
+
+static int attempt_to_connect(const void *address, socklen_t size)
+{
+	int err, fd = socket(*(const sa_family_t *)address, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -1;
+	err = connect(fd, address, size) < 0 ? errno : 0;
+	close(fd);
+	errno = err;
+	return err ? -1 : 0;
+}
+
+/* Port 1 of this machine, which is no service. */
+static int connect_elsewhere(void)
+{
+	const struct sockaddr_in there = { .sin_family = AF_INET,
+					   .sin_port = htons(1),
+					   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+
+	return attempt_to_connect(&there, sizeof(there));
+}
+
+static int connect_abstract(void)
+{
+	static const struct sockaddr_un there = { .sun_family = AF_UNIX,
+						  .sun_path = "\0tlsfd-self-check" };
+
+	return attempt_to_connect(&there, offsetof(struct sockaddr_un, sun_path) +
+						  sizeof("\0tlsfd-self-check") - 1);
+}
+
 /* On an fd that is no socket: EBADF would show that the call itself is allowed. */
 static int bind_socket(void)
 {
@@ -70,6 +114,33 @@ static int bind_socket(void)
 static int accept_socket(void)
 {
 	return closed(accept4(-1, NULL, NULL, SOCK_CLOEXEC));
+}
+
+/* A connect(2) by another name. */
+static int send_fast_open(void)
+{
+	return send(-1, "", 1, MSG_FASTOPEN) < 0 ? -1 : 0;
+}
+
+static int set_option(int option)
+{
+	return setsockopt(-1, SOL_SOCKET, option, &(int){ 0 }, sizeof(int));
+}
+
+static int attach_filter(void)
+{
+	return set_option(SO_ATTACH_FILTER);
+}
+
+/* Says which of the sockets of a port gets a connection. */
+static int attach_steering(void)
+{
+	return set_option(SO_ATTACH_REUSEPORT_CBPF);
+}
+
+static int detach_steering(void)
+{
+	return set_option(SO_DETACH_REUSEPORT_BPF);
 }
 
 /* A folder can't be executed: EACCES would show the same. */
@@ -110,7 +181,8 @@ static int send_signal(void)
 /* As good as kill: F_SETSIG says which signal it gets when something is written here. */
 static int set_owner(void)
 {
-	return fcntl(STDERR_FILENO, F_SETOWN, getppid()) < 0 ? -1 : fcntl(STDERR_FILENO, F_SETOWN, 0);
+	return fcntl(STDERR_FILENO, F_SETOWN, getppid()) < 0 ? -1 :
+							       fcntl(STDERR_FILENO, F_SETOWN, 0);
 }
 
 static int make_code(void)
@@ -118,6 +190,21 @@ static int make_code(void)
 	void *code = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	return code == MAP_FAILED ? -1 : munmap(code, 4096);
+}
+
+/* A page of the counts has those of others behind it. */
+static int grow_mapping(void)
+{
+	void *page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *pages = page == MAP_FAILED ? page : mremap(page, 4096, 8192, MREMAP_MAYMOVE);
+	int err = errno;
+
+	if (pages != MAP_FAILED)
+		return munmap(pages, 8192);
+	if (page != MAP_FAILED)
+		munmap(page, 4096);
+	errno = err;
+	return -1;
 }
 
 static int become_root(void)
@@ -136,6 +223,14 @@ static const struct trial {
 	{ "socket-tcp", make_tcp_socket },
 	{ "socket-udp", make_udp_socket },
 	{ "socket-netlink", make_netlink_socket },
+	{ "socket-mptcp", make_mptcp_socket },
+	{ "socket-unix", make_unix_socket },
+	{ "connect-elsewhere", connect_elsewhere },
+	{ "connect-abstract", connect_abstract },
+	{ "fast-open", send_fast_open },
+	{ "attach-filter", attach_filter },
+	{ "attach-steering", attach_steering },
+	{ "detach-steering", detach_steering },
 	{ "bind", bind_socket },
 	{ "accept", accept_socket },
 	{ "execve", execute },
@@ -145,6 +240,7 @@ static const struct trial {
 	{ "kill", send_signal },
 	{ "fcntl-setown", set_owner },
 	{ "mmap-exec", make_code },
+	{ "mremap", grow_mapping },
 	{ "setuid", become_root },
 };
 

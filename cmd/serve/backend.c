@@ -109,6 +109,22 @@ int backends_open(struct backends *b, const struct texts *targets, const struct 
 	return err;
 }
 
+uint16_t *backends_ports(const struct backends *b, size_t *n)
+{
+	uint16_t *ports = calloc(b->count + 1, sizeof(*ports));
+
+	*n = 0;
+	for (size_t i = 0; ports && i < b->count; i++) {
+		const struct sockaddr_storage *address = &b->at[i].address;
+
+		/* sin6_port is at the same place */
+		if (address->ss_family != AF_UNIX)
+			ports[(*n)++] = ntohs(
+				((const struct sockaddr_in *)(const void *)address)->sin_port);
+	}
+	return ports;
+}
+
 void backends_close(struct backends *b)
 {
 	while (b->count)

@@ -36,6 +36,9 @@ int backends_open(struct backends *b, const struct texts *targets, const struct 
 		  int looked, char *error, size_t size);
 /* One more, resolved. 0 or a negative errno. */
 int backends_add(struct backends *b, const char *text, const void *address, socklen_t size);
+/* The TCP port of each that has one, to be freed, and their number in *n; NULL: memory is
+ * short. */
+uint16_t *backends_ports(const struct backends *b, size_t *n);
 void backends_close(struct backends *b);
 
 /* A connection to one of them that is being made. */

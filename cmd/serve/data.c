@@ -91,13 +91,17 @@ static int read_backends(struct backends *b)
 
 static int read_plan(struct data *d)
 {
+	struct confinement *c = &d->plan.role.confinement;
 	int err;
 
 	if (pread(PLAN_FD, &d->plan, sizeof(d->plan), 0) != sizeof(d->plan))
 		return -EPROTO;
 	err = read_backends(&d->mover.backends);
 	close(PLAN_FD);
-	return err;
+	if (err)
+		return err;
+	c->ports = backends_ports(&d->mover.backends, &c->n_ports);
+	return c->ports ? 0 : -ENOMEM;
 }
 
 /* ---- the start, in the master's child ---- */

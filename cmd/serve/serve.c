@@ -117,10 +117,10 @@ static int find_backends(struct generation *g, int looked, struct trouble *t)
 
 /* ---- processes ---- */
 
-static bool has_path(const struct texts *targets)
+static bool has_family(const struct backends *b, bool path)
 {
-	for (size_t i = 0; i < targets->count; i++)
-		if (!strncmp(targets->at[i], "unix:", 5))
+	for (size_t i = 0; i < b->count; i++)
+		if ((b->at[i].address.ss_family == AF_UNIX) == path)
 			return true;
 	return false;
 }
@@ -128,18 +128,15 @@ static bool has_path(const struct texts *targets)
 static struct role_plan plan_role(const struct master *m, enum role role)
 {
 	const struct service *s = &m->now.service;
-	struct role_plan plan = { .confinement = { .role = role,
-						   .uid = m->uid,
-						   .gid = m->gid,
-						   .connects = role == ROLE_DATA ||
-							       (role == ROLE_HANDSHAKE &&
-								!s->require_kernel) },
+	bool connects = role == ROLE_DATA || (role == ROLE_HANDSHAKE && !s->require_kernel);
+	struct role_plan plan = { .confinement = { .role = role, .uid = m->uid, .gid = m->gid },
 				  .master = m->pid,
 				  .grace_ms = s->grace_ms,
 				  .speaks = role == ROLE_HANDSHAKE && m->teams.generation < 2,
 				  .self_check = s->self_check };
 
-	plan.confinement.paths = plan.confinement.connects && has_path(&s->forward);
+	plan.confinement.tcp = connects && has_family(&m->now.backends, false);
+	plan.confinement.paths = connects && has_family(&m->now.backends, true);
 	if (s->user)
 		strncpy(plan.confinement.user, s->user, sizeof(plan.confinement.user) - 1);
 	return plan;
@@ -169,8 +166,12 @@ static _Noreturn void be_worker(struct master *m, const struct team *team)
 				    .workers = m->workers,
 				    .channel = team->channel[ROLE_HANDSHAKE] };
 
-	plan.role.speaks = plan.role.speaks && !team->index;
+	struct confinement *c = &plan.role.confinement;
 
+	plan.role.speaks = plan.role.speaks && !team->index;
+	c->ports = backends_ports(&m->now.backends, &c->n_ports);
+	if (!c->ports)
+		_exit(EXIT_FAILED);
 	close(m->signals.fd);
 	close(m->loop.epoll);
 	close(m->now.data_plan);

@@ -8,6 +8,7 @@ import ctypes
 import os
 import re
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -134,14 +135,22 @@ def sockets(pid):
 
 # ---- what they may do ----
 
-FORBIDDEN = {"open-root", "open-passwd", "make-file", "stat", "socket-udp", "socket-netlink", "bind", "execve", "fork",
-             "ptrace", "process-vm-readv", "kill", "fcntl-setown", "mmap-exec", "setuid"}
+FORBIDDEN = {"open-root", "open-passwd", "make-file", "stat", "socket-udp", "socket-netlink", "socket-mptcp", "fast-open",
+             "attach-filter", "attach-steering", "detach-steering", "bind", "execve", "fork", "ptrace",
+             "process-vm-readv", "kill", "fcntl-setown", "mmap-exec", "mremap", "setuid"}
+TCP = {"socket-tcp", "connect-elsewhere"}
+UNIX = {"socket-unix", "connect-abstract"}
+
+
+def landlock_abi():
+    return ctypes.CDLL(None).syscall(444, None, 0, 1)  # landlock_create_ruleset
 
 
 def self_check(server, role):
+    """What seccomp forbids."""
     fields = dict(server.line(event="self-check", role=role))
     del fields["event"], fields["role"]
-    assert FORBIDDEN | {"accept", "socket-tcp"} == set(fields)
+    assert FORBIDDEN | TCP | UNIX | {"accept"} == set(fields)
     return {name for name, said in fields.items() if said == "EPERM"}
 
 
@@ -150,8 +159,24 @@ def test_forbidden_calls_from_inside(serve, one, backend, user):
     if user and os.geteuid() != 0:
         pytest.skip("only root can become somebody else")
     server = serve("--workers", "1", "--self-check", "--forward", backend(saying(b"hello")).target, *one, *user)
-    assert self_check(server, "handshake") == FORBIDDEN
-    assert self_check(server, "data") == FORBIDDEN | {"accept"}
+    assert self_check(server, "handshake") == FORBIDDEN | UNIX
+    assert self_check(server, "data") == FORBIDDEN | UNIX | {"accept"}
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
+    said = "EACCES" if landlock_abi() >= 4 else "ECONNREFUSED"
+    assert [line["connect-elsewhere"] for line in server.matching(event="self-check")] == [said] * 2
+
+
+def test_a_path_needs_no_tcp(serve, one, backend, tmp_path):
+    """Nor sockets without a path, of others on this machine."""
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind("\0tlsfd-self-check")
+        other.listen()
+        server = serve("--workers", "1", "--self-check", "--forward",
+                       backend(saying(b"hello"), path=str(tmp_path / "socket")).target, *one)
+        assert {"connect-abstract"} | self_check(server, "data") == FORBIDDEN | TCP | {"accept", "connect-abstract"}
+        said = "EPERM" if landlock_abi() >= 6 else "allowed"
+        assert [line["connect-abstract"] for line in server.matching(event="self-check")] == [said] * 2
     with server.connect() as connection:
         assert answer(connection) == b"hello"
 
@@ -160,7 +185,7 @@ def test_forbidden_calls_from_inside(serve, one, backend, user):
 def test_no_sockets_with_required_kernel(serve, one, backend):
     server = serve("--workers", "1", "--self-check", "--require-kernel", "--forward", backend(saying(b"hello")).target,
                    *one)
-    assert self_check(server, "handshake") == FORBIDDEN | {"socket-tcp"}
+    assert self_check(server, "handshake") == FORBIDDEN | TCP | UNIX
     with server.connect() as connection:
         assert answer(connection) == b"hello"
 
@@ -208,7 +233,7 @@ def test_a_missing_step_is_said_once(serve, one, backend):
     for _ in range(4):
         with server.connect() as connection:
             assert answer(connection) == b"hello"
-    landlock = ctypes.CDLL(None).syscall(444, None, 0, 1) > 0
+    landlock = landlock_abi() > 0
     said = [line["missing"] for line in server.matching(event="confinement")]
     assert len(said) == (0 if landlock else 1)
     assert all(re.fullmatch("landlock: [^;]+", line) for line in said)
