@@ -260,15 +260,15 @@ void lookup_stop(struct lookup *l)
 		while (waitpid(l->child, NULL, 0) < 0 && errno == EINTR)
 			;
 	}
-	l->child = 0;
 	lookup_leave(l);
-	l->asking = false;
 }
 
-void lookup_leave(const struct lookup *l)
+void lookup_leave(struct lookup *l)
 {
+	l->child = 0;
 	if (l->asking)
 		close(l->pipe);
+	l->asking = false;
 }
 
 void lookup_free(struct lookup *l)

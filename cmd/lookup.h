@@ -46,7 +46,7 @@ bool lookup_bury(struct lookup *l, pid_t pid);
 /* Ends what is under way. What has been found stays. */
 void lookup_stop(struct lookup *l);
 /* The same in another child of the program, whose business it isn't. */
-void lookup_leave(const struct lookup *l);
+void lookup_leave(struct lookup *l);
 /* Stops, and frees the targets. */
 void lookup_free(struct lookup *l);
 

@@ -40,6 +40,8 @@ struct generation {
 	int data_plan; /* for data processes: data.h */
 };
 
+static const struct generation nothing = { .data_plan = -1 };
+
 struct master {
 	int argc;
 	char **argv;
@@ -78,6 +80,7 @@ static void unload(struct generation *g)
 	backends_close(&g->backends);
 	if (g->data_plan >= 0)
 		close(g->data_plan);
+	*g = nothing;
 }
 
 /* All but the backends' addresses. */
@@ -86,7 +89,7 @@ static int load(struct generation *g, struct master *m, struct trouble *t)
 	struct settings settings;
 	int err;
 
-	*g = (struct generation){ .data_plan = -1 };
+	*g = nothing;
 	err = service_read(&g->service, &settings, m->argc, m->argv);
 	t->status = EXIT_USAGE;
 	if (err) {
@@ -176,6 +179,7 @@ static _Noreturn void be_worker(struct master *m, const struct team *team)
 	close(m->loop.epoll);
 	close(m->now.data_plan);
 	lookup_leave(&m->next.lookup);
+	unload(&m->next); /* in a reload the key of before */
 	teams_leave(&m->teams, plan.channel);
 	metrics_leave(&m->metrics);
 	ledger_leave(&m->ledger, team->page[ROLE_HANDSHAKE]);
@@ -253,7 +257,6 @@ static void drop_next(struct master *m)
 		return;
 	unwatch_answers(m);
 	unload(&m->next);
-	m->next = (struct generation){ .data_plan = -1 };
 	m->reloading = false;
 }
 
@@ -570,7 +573,9 @@ static void clean_up(struct master *m)
 
 int serve(int argc, char **argv)
 {
-	struct master m = { .argc = argc, .argv = argv, .pid = getpid() };
+	struct master m = {
+		.argc = argc, .argv = argv, .pid = getpid(), .now = nothing, .next = nothing
+	};
 	struct settings settings;
 	struct service service;
 	const struct deadline never = deadline_in(-1);

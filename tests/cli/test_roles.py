@@ -64,11 +64,17 @@ def talking(server, text):
         yield connection
 
 
-def check_keys(server, forms):
+def check_keys(server, forms, gone=()):
     for pid in server.workers("data"):
-        assert not has(pid, *forms)
+        assert not has(pid, *forms, *gone)
     for pid in server.workers("handshake"):
         assert has(pid, *forms)  # the search finds what is there
+        assert not has(pid, *gone)
+
+
+def files(pid):
+    folder = "/proc/%d/fd" % pid
+    return [os.readlink(os.path.join(folder, fd)) for fd in os.listdir(folder)]
 
 
 @needs_root
@@ -85,16 +91,21 @@ def test_no_key_in_a_data_process(serve, ca, backend, tmp_path):
     server = serve("--config", str(config), listen=None)
     with talking(server, b"x" * 1000):
         check_keys(server, forms)
-    forms += write("new.example")
+    old, first = forms, server.workers("handshake")
+    forms = write("new.example")
     server.signal(signal.SIGHUP)
     server.line(event="reload")
+    wait_for(lambda: not set(first) & set(server.workers("handshake")))
     with talking(server, b"x" * 1000):
-        check_keys(server, forms)
-    killed = server.workers("data")[0]  # and one that replaces another after a reload
-    os.kill(killed, signal.SIGKILL)
-    server.line(event="worker", pid=str(killed))
-    with talking(server, b"x" * 1000):
-        check_keys(server, forms)
+        check_keys(server, forms, old)
+        assert not [name for pid in server.workers("handshake") for name in files(pid) if "memfd" in name]
+    for role in "data", "handshake":  # and those that replace others after a reload
+        killed = server.workers(role)[0]
+        os.kill(killed, signal.SIGKILL)
+        server.line(event="worker", pid=str(killed))
+        with talking(server, b"x" * 1000):
+            check_keys(server, forms, old)
+    assert not has(server.process.pid, *old)
 
 
 @needs_root
@@ -128,9 +139,7 @@ def test_who_has_the_connection(serve, one, backend):
 
 
 def sockets(pid):
-    folder = "/proc/%d/fd" % pid
-    return [link for link in (os.readlink(os.path.join(folder, fd)) for fd in os.listdir(folder))
-            if link.startswith("socket:")]
+    return [link for link in files(pid) if link.startswith("socket:")]
 
 
 # ---- what they may do ----
