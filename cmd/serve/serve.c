@@ -284,6 +284,7 @@ static void renew(struct master *m)
 	if (err) {
 		not_reloaded(strerror(-err));
 		swap(m);
+		m->ratchet.period_ms = m->now.service.ticket_renewal_ms;
 		return;
 	}
 	count_reload(true);

@@ -56,9 +56,10 @@ static bool is_wanted(const struct teams *ts, const struct team *team, enum role
 	       (role == ROLE_DATA && team->pid[ROLE_HANDSHAKE]);
 }
 
-static void start(struct teams *ts, struct team *team, enum role role)
+static int start(struct teams *ts, struct team *team, enum role role)
 {
 	pid_t pid;
+	int err;
 
 	team->page[role] = ledger_take(ts->ledger);
 	if (role == ROLE_HANDSHAKE)
@@ -70,27 +71,35 @@ static void start(struct teams *ts, struct team *team, enum role role)
 	}
 	if (pid > 0) {
 		team->pid[role] = pid;
-		return;
+		return 0;
 	}
+	err = -errno;
 	ledger_settle(ts->ledger, team->page[role]);
 	team->page[role] = 0;
-	log_error("worker", "fork: %s", strerror(errno));
-	loop_at(ts->loop, &ts->restart, ts->loop->now_ms + RESTART_MS);
+	return err;
 }
 
-static void start_missing(struct teams *ts, struct team *team)
+static int start_missing(struct teams *ts, struct team *team)
 {
-	for (enum role role = ROLES; role-- > 0;)
+	int err = 0;
+
+	for (enum role role = ROLES; role-- > 0 && !err;)
 		if (!team->pid[role] && is_wanted(ts, team, role))
-			start(ts, team, role);
+			err = start(ts, team, role);
+	return err;
 }
 
 static void on_restart(struct timer *timer)
 {
 	struct teams *ts = owner_of(timer, struct teams, restart);
+	int err = 0;
 
-	for (struct team *team = ts->first; team; team = team->next)
-		start_missing(ts, team);
+	for (struct team *team = ts->first; team && !err; team = team->next)
+		err = start_missing(ts, team);
+	if (!err)
+		return;
+	log_error("worker", "fork: %s", strerror(-err));
+	loop_at(ts->loop, &ts->restart, ts->loop->now_ms + RESTART_MS);
 }
 
 static void restart_soon(struct teams *ts)
@@ -114,8 +123,7 @@ static int add(struct teams *ts, unsigned index)
 	team->index = index;
 	team->next = ts->first;
 	ts->first = team;
-	start_missing(ts, team);
-	return 0;
+	return start_missing(ts, team);
 }
 
 void teams_open(struct teams *ts)
@@ -128,31 +136,6 @@ static void tell(const struct team *team, enum role role, int sig)
 {
 	if (team->pid[role])
 		kill(team->pid[role], sig);
-}
-
-/* The generation that has just begun ends, and those before go on. */
-static void disown(struct teams *ts)
-{
-	for (struct team *team = ts->first; team; team = team->next)
-		if (team->generation == ts->generation)
-			team->generation = 0;
-	ts->generation--;
-}
-
-int teams_renew(struct teams *ts, unsigned count)
-{
-	int err = 0;
-
-	ts->generation++;
-	for (unsigned i = 0; i < count && !err; i++)
-		err = add(ts, i);
-	if (err)
-		disown(ts);
-	for (const struct team *team = ts->first; team; team = team->next)
-		if (team->generation < ts->generation)
-			tell(team, ROLE_HANDSHAKE, SIGHUP);
-	on_census(&ts->census);
-	return err;
 }
 
 /* ---- ending ---- */
@@ -183,6 +166,38 @@ static void remove_those_over(struct teams *ts)
 		ts->gone(ts->arg);
 }
 
+/* The generation that has just begun ends, and those before go on. */
+static void disown(struct teams *ts)
+{
+	for (struct team *team = ts->first; team; team = team->next)
+		if (team->generation == ts->generation)
+			team->generation = 0;
+	ts->generation--;
+}
+
+/* When nobody sends any more, the data process, too. */
+static void drain(const struct team *team)
+{
+	tell(team, team->pid[ROLE_HANDSHAKE] ? ROLE_HANDSHAKE : ROLE_DATA, SIGHUP);
+}
+
+int teams_renew(struct teams *ts, unsigned count)
+{
+	int err = 0;
+
+	ts->generation++;
+	for (unsigned i = 0; i < count && !err; i++)
+		err = add(ts, i);
+	if (err)
+		disown(ts);
+	for (const struct team *team = ts->first; team; team = team->next)
+		if (team->generation < ts->generation)
+			drain(team);
+	remove_those_over(ts);
+	on_census(&ts->census);
+	return err;
+}
+
 static struct team *find(const struct teams *ts, pid_t pid, enum role *role)
 {
 	for (struct team *team = ts->first; team; team = team->next)
@@ -210,8 +225,8 @@ void teams_bury(struct teams *ts, pid_t pid, int status)
 		count_replaced(role);
 	if (wanted)
 		restart_soon(ts);
-	else if (role == ROLE_HANDSHAKE) /* nobody sends any more */
-		tell(team, ROLE_DATA, SIGHUP);
+	else if (role == ROLE_HANDSHAKE)
+		drain(team);
 	remove_those_over(ts);
 }
 

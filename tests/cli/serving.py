@@ -167,10 +167,10 @@ def role_of(pid):
 class Serve:
     """`tlsfd serve`, its log read as it comes. The verb connect with --listen logs likewise."""
 
-    def __init__(self, *options, listen="127.0.0.1:0", wait=True, binary=BIN, verb="serve", around=()):
+    def __init__(self, *options, listen="127.0.0.1:0", wait=True, binary=BIN, verb="serve", around=(), **how):
         command = [*around, binary, verb, *(["--listen", listen] if listen else []), *options]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True)
+                                        stderr=subprocess.PIPE, text=True, **how)
         self.lines, self.changed, self.ended = [], threading.Condition(), False
         threading.Thread(target=self._read, daemon=True).start()
         if wait:

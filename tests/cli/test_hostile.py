@@ -19,6 +19,9 @@ from connecting import PLACE, Server, digest, tls
 from serving import BIN, LIMIT, Backend, answer, saying, unused_port, wait_for
 
 
+LONELY = 61234  # a user who has no processes
+
+
 # ---- the surroundings ----
 
 def standard_fds(pid):
@@ -121,6 +124,33 @@ def test_reload_without_file_descriptors(serve, one, backend):  # noqa: F811
     for _ in range(20):
         with server.connect() as connection:
             assert answer(connection) == b"hello"
+
+
+def limit_processes(server, most):
+    subprocess.run(["prlimit", "--nproc=%s:" % most, "--pid", str(server.process.pid)], check=True, user=LONELY,
+                   group=LONELY, extra_groups=[])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without other processes")
+@pytest.mark.parametrize("more", [0, 1, 2, 3])
+def test_reload_without_processes(serve, backend, more):  # noqa: F811
+    """A limit of tasks: the processes that are there go on, and those that were begun end."""
+    server = serve("--forward", backend(saying(b"hello")).target, "--workers", "2", "--self-signed", user=LONELY,
+                   group=LONELY, extra_groups=[])
+    old = set(server.workers())
+    limit_processes(server, 1 + len(old) + more)
+    server.signal(signal.SIGHUP)
+    assert "the old settings stay" in server.line(event="reload")["error"]
+    wait_for(lambda: set(server.workers()) == old)
+    for _ in range(10):
+        with server.connect() as connection:
+            assert answer(connection) == b"hello"
+    limit_processes(server, 100)
+    server.signal(signal.SIGHUP)
+    assert server.line(2, event="reload")["generation"] == "2"
+    wait_for(lambda: len(server.workers()) == 4 and not old & set(server.workers()))
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
 
 
 @pytest.mark.parametrize("host", ["d", "db"])
