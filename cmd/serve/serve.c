@@ -485,11 +485,10 @@ static int watch_signals(struct master *m)
 	static const int ours[] = { SIGHUP, SIGINT, SIGTERM, SIGCHLD };
 	sigset_t set;
 
-	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&set);
 	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
 		sigaddset(&set, ours[i]);
-	sigprocmask(SIG_BLOCK, &set, NULL);
+	sigprocmask(SIG_SETMASK, &set, NULL);
 	m->signals = (struct source){ signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), on_signal };
 	return m->signals.fd < 0 ? -errno : loop_add(&m->loop, &m->signals, EPOLLIN);
 }
@@ -572,6 +571,13 @@ static void clean_up(struct master *m)
 	unload(&m->now);
 }
 
+/* A parent's SIG_IGN is inherited: children would be gone without a word (wait(2)). */
+static void own_signals(void)
+{
+	signal(SIGCHLD, SIG_DFL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
 int serve(int argc, char **argv)
 {
 	struct master m = {
@@ -585,6 +591,7 @@ int serve(int argc, char **argv)
 
 	open_standard_fds();
 	log_without_waiting();
+	own_signals();
 	prctl(PR_SET_DUMPABLE, 0); /* keys come into this memory */
 	if (service_read(&service, &settings, argc, argv) == 0) {
 		if (settings.help)

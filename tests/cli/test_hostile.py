@@ -96,6 +96,47 @@ def test_nobody_reads_the_log(one, backend, kind):
             server.send_signal(signal.SIGTERM)
 
 
+SIGNALS = {signal.SIGCHLD, signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGPIPE}
+
+
+def ignore_signals():
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def block_signals():
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+@pytest.mark.parametrize("inherit", [ignore_signals, block_signals])
+def test_signals_of_the_parent(serve, one, backend, inherit):  # noqa: F811
+    """What it ignores or blocks is inherited."""
+    server = serve("--forward", backend(saying(b"hello")).target, "--workers", "1", "--metrics", "127.0.0.1:0", *one,
+                   preexec_fn=inherit)
+    killed = server.workers("handshake")[0]
+    os.kill(killed, signal.SIGKILL)
+    server.line(event="worker", pid=str(killed))
+    server.signal(signal.SIGHUP)
+    server.line(event="reload", generation="2")
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+
+
+@pytest.mark.parametrize("inherit", [ignore_signals, block_signals])
+def test_signals_of_the_parent_of_connect(serve, certs, inherit):  # noqa: F811
+    peer = Server(tls(certs, lambda peer: peer.sendall(b"hello")))
+    client = serve("--insecure-no-verify", "localhost:%d" % peer.port, verb="connect", preexec_fn=inherit)
+    with socket.create_connection(("127.0.0.1", client.port), timeout=LIMIT) as plain:
+        assert plain.recv(100) == b"hello"
+    peer.finish()
+    client.signal(signal.SIGHUP)
+    client.line(event="reloaded")
+    client.signal(signal.SIGTERM)
+    assert client.wait() == 0
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 @pytest.mark.parametrize("options, status", [([], None), (["--group", "daemon"], 4)])
 def test_user_who_is_that_user(backend, options, status):
