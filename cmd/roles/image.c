@@ -4,11 +4,30 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include "logfmt.h"
 
-void image_exec(const char *verb, unsigned page, const int fds[IMAGE_FDS])
+/* Where there is no /proc, by the name that it was started by. */
+int image_open(void)
+{
+	const char *name = (const char *)getauxval(AT_EXECFN);
+	int high, fd = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+
+	if (fd < 0 && name)
+		fd = open(name, O_PATH | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	/* out of the way of those that the image is given */
+	high = fcntl(fd, F_DUPFD_CLOEXEC, IMAGE_FIRST_FD + IMAGE_FDS);
+	if (high < 0)
+		high = -errno;
+	close(fd);
+	return high;
+}
+
+void image_exec(int image, const char *verb, unsigned page, const int fds[IMAGE_FDS])
 {
 	static char name[] = "tlsfd";
 	char own_verb[32], number[16];
@@ -26,7 +45,7 @@ void image_exec(const char *verb, unsigned page, const int fds[IMAGE_FDS])
 	for (int i = 0; i < IMAGE_FDS; i++)
 		if (high[i] >= 0 && dup2(high[i], IMAGE_FIRST_FD + i) < 0)
 			return;
-	execve("/proc/self/exe", argv, environ);
+	execveat(image, "", argv, environ, AT_EMPTY_PATH);
 }
 
 int image_own(void)

@@ -106,11 +106,11 @@ static int read_plan(struct data *d)
 
 /* ---- the start, in the master's child ---- */
 
-void data_exec(int plan, int channel, int counts, unsigned page)
+void data_exec(int image, int plan, int channel, int counts, unsigned page)
 {
 	const int fds[IMAGE_FDS] = { plan, channel, page ? counts : -1 };
 
-	image_exec("data-process", page, fds);
+	image_exec(image, "data-process", page, fds);
 }
 
 /* ---- the end ---- */

@@ -242,7 +242,7 @@ static void spawn(struct metrics *m)
 
 	m->pid = fork();
 	if (m->pid == 0) {
-		image_exec("metrics-process", 0, fds);
+		image_exec(m->image, "metrics-process", 0, fds);
 		_exit(EXIT_FAILED);
 	}
 	if (m->pid < 0)

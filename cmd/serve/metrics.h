@@ -21,6 +21,7 @@ struct metrics {
 	struct ledger *ledger;
 	struct listening listening;
 	struct role_plan plan;
+	int image; /* of roles/image.h */
 	int plan_fd;
 	pid_t pid;
 	struct timer restart;
@@ -28,7 +29,7 @@ struct metrics {
 
 /* Can a process like that be had here? 0, or a negative errno with a sentence in error. */
 int metrics_possible(char *error, size_t size);
-/* loop, ledger, listening and plan are set. 0 or a negative errno. */
+/* loop, ledger, listening, plan and image are set. 0 or a negative errno. */
 int metrics_start(struct metrics *m);
 /* Of waitpid(2): whether it was this process; it is replaced. */
 bool metrics_bury(struct metrics *m, pid_t pid, int status);

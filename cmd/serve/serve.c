@@ -26,6 +26,7 @@
 #include "listener.h"
 #include "logfmt.h"
 #include "ratchet.h"
+#include "roles/image.h"
 #include "service.h"
 #include "metrics.h"
 #include "teams.h"
@@ -50,6 +51,7 @@ struct master {
 	struct source answers;
 	unsigned workers;
 	pid_t pid;
+	int image; /* this program, for the processes that aren't forks */
 	struct self_signed self;
 	struct ratchet ratchet;
 	struct timer renewal; /* of ticket keys */
@@ -177,6 +179,7 @@ static _Noreturn void be_worker(struct master *m, const struct team *team)
 		_exit(EXIT_FAILED);
 	close(m->signals.fd);
 	close(m->loop.epoll);
+	close(m->image);
 	close(m->now.data_plan);
 	lookup_leave(&m->next.lookup);
 	unload(&m->next); /* in a reload the key of before */
@@ -192,8 +195,9 @@ static void be(void *arg, const struct team *team, enum role role)
 
 	if (role == ROLE_HANDSHAKE)
 		be_worker(m, team);
-	data_exec(m->now.data_plan, team->channel[ROLE_DATA], m->ledger.fd, team->page[role]);
-	log_error("worker", "/proc/self/exe, which a data process starts from: %s",
+	data_exec(m->image, m->now.data_plan, team->channel[ROLE_DATA], m->ledger.fd,
+		  team->page[role]);
+	log_error("worker", "the program's file, which a data process starts from: %s",
 		  strerror(errno));
 	_exit(EXIT_FAILED);
 }
@@ -463,6 +467,17 @@ static int prepare_metrics(struct master *m)
 	return EXIT_OK;
 }
 
+static int find_program(struct master *m)
+{
+	m->image = m->metrics.image = image_open();
+	if (m->image >= 0)
+		return EXIT_OK;
+	return fail(EXIT_FAILED,
+		    "neither /proc/self/exe nor the name of this program can be opened: "
+		    "%s",
+		    strerror(-m->image));
+}
+
 static unsigned count_cpus(void)
 {
 	cpu_set_t set;
@@ -545,6 +560,8 @@ static int prepare(struct master *m)
 	m->answers = (struct source){ -1, answered };
 	teams_open(&m->teams);
 	raise_limits();
+	if (!status)
+		status = find_program(m);
 	if (!status && !s->check_config)
 		status = open_ports(m);
 	if (!status)
@@ -568,6 +585,8 @@ static void clean_up(struct master *m)
 	ledger_close(&m->ledger);
 	self_signed_free(&m->self);
 	ratchet_wipe(&m->ratchet);
+	if (m->image >= 0)
+		close(m->image);
 	unload(&m->now);
 }
 
@@ -580,9 +599,12 @@ static void own_signals(void)
 
 int serve(int argc, char **argv)
 {
-	struct master m = {
-		.argc = argc, .argv = argv, .pid = getpid(), .now = nothing, .next = nothing
-	};
+	struct master m = { .argc = argc,
+			    .argv = argv,
+			    .pid = getpid(),
+			    .image = -1,
+			    .now = nothing,
+			    .next = nothing };
 	struct settings settings;
 	struct service service;
 	const struct deadline never = deadline_in(-1);

@@ -12,11 +12,12 @@ import socket
 import ssl
 import struct
 import subprocess
+import sys
 
 import pytest
 
 from connecting import PLACE, Server, digest, tls
-from serving import BIN, LIMIT, Backend, answer, saying, unused_port, wait_for
+from serving import BIN, LIMIT, Backend, answer, role_of, saying, unused_port, wait_for
 
 
 LONELY = 61234  # a user who has no processes
@@ -165,6 +166,37 @@ def test_reload_without_file_descriptors(serve, one, backend):  # noqa: F811
     for _ in range(20):
         with server.connect() as connection:
             assert answer(connection) == b"hello"
+
+
+EXEC = "import os, sys; os.execve(os.open(sys.argv[1], os.O_RDONLY), sys.argv[1:], os.environ)"
+
+
+def without_proc(target, *start):
+    port = unused_port()
+    command = ["unshare", "--mount", "sh", "-c", 'umount -l /proc && exec "$@"', "sh", *start, "serve", "--listen",
+               "127.0.0.1:%d" % port, "--forward", target, "--self-signed", "--workers", "1"]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True), port
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be without /proc")
+def test_without_proc(backend):
+    """As in a root that was made for one service."""
+    server, port = without_proc(backend(saying(b"hello")).target, BIN)
+    with server:
+        try:
+            wait_for(lambda: server.poll() is not None or fetch(port) == b"hello")
+            assert sorted(role_of(pid) for pid in children(server.pid)) == ["data", "handshake"]
+        finally:
+            server.send_signal(signal.SIGTERM)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be without /proc")
+def test_without_proc_and_name(backend):
+    """A program that can't be started again doesn't start."""
+    server, _ = without_proc(backend().target, sys.executable, "-c", EXEC, BIN)
+    with server:
+        text = server.communicate(timeout=LIMIT)[1]
+    assert server.returncode == 7 and "/proc/self/exe" in text, text
 
 
 def limit_processes(server, most):
