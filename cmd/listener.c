@@ -2,6 +2,7 @@
 #include "listener.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,6 +93,8 @@ static int open_all(struct listening *l, struct sockaddr *address, socklen_t len
 		if (getsockname(l->fds[i], address, &len) < 0)
 			err = -errno;
 	}
+	memcpy(&l->at, address, len);
+	l->size = len;
 	return err;
 }
 
@@ -122,7 +125,7 @@ int listening_open(struct listening *l, const char *text, unsigned count, char *
 			 text);
 		return err;
 	}
-	*l = (struct listening){ strdup(text), "", calloc(count, sizeof(int)), 0 };
+	*l = (struct listening){ .text = strdup(text), .fds = calloc(count, sizeof(int)) };
 	address = found->ai_addr;
 	err = l->text && l->fds ? open_all(l, address, found->ai_addrlen, count) : -ENOMEM;
 	if (any && (err == -EAFNOSUPPORT || err == -EADDRNOTAVAIL)) { /* no IPv6 here */
@@ -161,6 +164,43 @@ int listening_take(struct listening *l, unsigned index)
 
 	l->fds[index] = -1;
 	return fd;
+}
+
+/* A port that the kernel had chosen is another one after shutdown(2). */
+static bool is_there(const struct listening *l, int fd)
+{
+	struct sockaddr_storage at;
+	socklen_t size = sizeof(at);
+
+	return getsockname(fd, (struct sockaddr *)&at, &size) == 0 && size == l->size &&
+	       !memcmp(&at, &l->at, size);
+}
+
+static int mend(struct listening *l, unsigned index)
+{
+	int fd = l->fds[index];
+
+	if (fcntl(fd, F_SETFL, O_NONBLOCK) == 0 && listen(fd, BACKLOG) == 0 && is_there(l, fd))
+		return 0;
+	fd = try_bind((const struct sockaddr *)&l->at, l->size, true);
+	if (fd < 0)
+		return fd;
+	close(l->fds[index]);
+	l->fds[index] = fd;
+	return 0;
+}
+
+int listening_mend(struct listening *l)
+{
+	int first = 0;
+
+	for (unsigned i = 0; i < l->count; i++) {
+		int err = l->fds[i] < 0 ? 0 : mend(l, i);
+
+		if (!first)
+			first = err;
+	}
+	return first;
 }
 
 void listening_close(struct listening *l)

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/socket.h>
 
 #include "loop.h"
 #include "peer.h"
@@ -17,6 +18,8 @@
 struct listening {
 	char *text;		    /* as it was asked for */
 	char address[ADDRESS_TEXT]; /* as it is, with its port */
+	struct sockaddr_storage at; /* the same */
+	socklen_t size;
 	int *fds;
 	unsigned count;
 };
@@ -28,6 +31,9 @@ int listening_check(const char *text);
 int listening_open(struct listening *l, const char *text, unsigned count, char *error, size_t size);
 /* One of its sockets, the caller's from now on. */
 int listening_take(struct listening *l, unsigned index);
+/* Of those that are there: each listens and doesn't block, whatever a process that had it has
+ * done to it; at worst it is a new one. 0 or a negative errno. */
+int listening_mend(struct listening *l);
 void listening_close(struct listening *l);
 /* The exit status for what listening_open said. */
 int listening_status(int err);

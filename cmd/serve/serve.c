@@ -202,6 +202,23 @@ static void be(void *arg, const struct team *team, enum role role)
 	_exit(EXIT_FAILED);
 }
 
+/* The dead, and those that end, have had the sockets that others get. */
+static void mend_ports(struct master *m)
+{
+	for (size_t i = 0; i < m->n_listening; i++) {
+		int err = listening_mend(&m->listening[i]);
+
+		if (err)
+			log_error("listen", "%s: %s", m->listening[i].address, strerror(-err));
+	}
+}
+
+static void close_ports(struct master *m)
+{
+	while (m->n_listening)
+		listening_close(&m->listening[--m->n_listening]);
+}
+
 static void bury_all(struct master *m)
 {
 	pid_t pid;
@@ -210,6 +227,7 @@ static void bury_all(struct master *m)
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
 		if (!metrics_bury(&m->metrics, pid, status) && !lookup_bury(&m->next.lookup, pid))
 			teams_bury(&m->teams, pid, status);
+	mend_ports(m);
 }
 
 static void gone(void *arg)
@@ -282,6 +300,7 @@ static void renew(struct master *m)
 	swap(m);
 	m->ratchet.period_ms = m->now.service.ticket_renewal_ms;
 	(void)!ratchet_give(&m->ratchet, m->now.config); /* it may have turned meanwhile */
+	mend_ports(m);
 	err = plan_data(m);
 	if (!err)
 		err = teams_renew(&m->teams, m->workers);
@@ -348,6 +367,7 @@ static void stop(struct master *m)
 	log_text(&line, "how", m->teams.stopping ? "now" : "grace");
 	log_end(&line);
 	drop_next(m);
+	close_ports(m);
 	teams_stop(&m->teams);
 }
 
@@ -577,8 +597,7 @@ static int prepare(struct master *m)
 
 static void clean_up(struct master *m)
 {
-	for (size_t i = 0; i < m->n_listening; i++)
-		listening_close(&m->listening[i]);
+	close_ports(m);
 	free(m->listening);
 	if (m->now.service.metrics)
 		metrics_stop(&m->metrics);

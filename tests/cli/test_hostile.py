@@ -97,6 +97,24 @@ def test_nobody_reads_the_log(one, backend, kind):
             server.send_signal(signal.SIGTERM)
 
 
+def test_nobody_waits_for_who_ends(serve, one, backend):  # noqa: F811
+    """Who comes while the last connections end is told at once that nobody is there."""
+    server = serve("--forward", backend().target, "--workers", "2", *one)
+
+    def is_refused():
+        try:
+            socket.create_connection(("127.0.0.1", server.port), timeout=LIMIT).close()
+            return False
+        except ConnectionRefusedError:
+            return True
+
+    with server.connect() as connection:
+        server.signal(signal.SIGTERM)
+        wait_for(is_refused)
+        connection.sendall(b"x")
+        assert connection.recv(1) == b"x"
+
+
 SIGNALS = {signal.SIGCHLD, signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGPIPE}
 
 

@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from serving import CUT, answer, expected_place, saying, wait_for
+from serving import CUT, answer, expected_place, saying, unused_port, wait_for
 
 KERNEL = expected_place() == "kernel"
 needs_kernel = pytest.mark.skipif(not KERNEL, reason="needs kernel TLS: connections are passed on in kernel mode only")
@@ -293,6 +293,62 @@ def test_a_killed_handshake_process_takes_no_connection(serve, one, backend):
         with talking(server, b"by the next one"):
             pass
         assert not is_cut(connection)
+
+
+def get_fd(pid, fd):
+    """That file of another process (pidfd_getfd), as if we were in it."""
+    got = ctypes.CDLL(None, use_errno=True).syscall(438, os.pidfd_open(pid), fd, 0)
+    assert got >= 0, os.strerror(ctypes.get_errno())
+    return got
+
+
+def the_listening(server, pid):
+    for fd in os.listdir("/proc/%d/fd" % pid):
+        if os.readlink("/proc/%d/fd/%s" % (pid, fd)).startswith("socket:"):
+            found = socket.socket(fileno=get_fd(pid, int(fd)))
+            if found.family != socket.AF_UNIX and found.getsockname()[1] == server.port:
+                return found
+            found.close()
+    raise AssertionError("it listens nowhere")
+
+
+def shut(listening, target):  # pylint: disable=unused-argument
+    listening.shutdown(socket.SHUT_RD)
+
+
+def make_it_block(listening, target):  # pylint: disable=unused-argument
+    listening.setblocking(True)
+
+
+def connect_it(listening, target):
+    listening.shutdown(socket.SHUT_RD)
+    listening.setblocking(True)
+    listening.connect(("127.0.0.1", int(target.rpartition(":")[2])))
+
+
+@needs_root
+@pytest.mark.parametrize("spoil", [shut, make_it_block, connect_it])
+@pytest.mark.parametrize("reload_, port", [(False, 0), (True, 0), (False, unused_port())])
+def test_a_spoilt_port(serve, one, backend, spoil, reload_, port):
+    """What one handshake process has done to its socket is not the next one's trouble."""
+    target = backend(saying(b"hello")).target
+    server = serve("--workers", "1", "--forward", target, *one, listen="127.0.0.1:%d" % port)
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
+    victim = server.workers("handshake")[0]
+    with the_listening(server, victim) as listening:
+        spoil(listening, target)
+    if reload_:
+        server.signal(signal.SIGHUP)
+        server.line(event="reload")
+    else:
+        os.kill(victim, signal.SIGKILL)
+    wait_for(lambda: set(server.workers("handshake")) - {victim})
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
+    other, = set(server.workers("handshake")) - {victim}
+    with the_listening(server, other) as listening:
+        assert os.get_blocking(listening.fileno()) is False
 
 
 @pytest.mark.parametrize("role", ["handshake", "data"])
