@@ -2,6 +2,7 @@
 #include "confine.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
 #include <stddef.h>
@@ -10,24 +11,34 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "calls.h"
 
-/* ---- the user ---- */
+/* ---- the root and the user ---- */
 
-/* A root without a name: nothing is in it, and nothing can be made there. */
-static int empty_root(void)
+int confine_root(void)
 {
 	char path[] = "/tmp/tlsfd-root.XXXXXX";
+	int fd;
 
 	if (!mkdtemp(path))
 		return -errno;
-	if (chdir(path) < 0 || rmdir(path) < 0 || chroot(".") < 0 || chdir("/") < 0)
-		return -errno;
-	return 0;
+	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		fd = -errno;
+	rmdir(path);
+	return fd;
+}
+
+static int change_root(int root)
+{
+	int err = root < 0 ? root : 0;
+
+	if (!err && (fchdir(root) < 0 || chroot(".") < 0))
+		err = -errno;
+	return err;
 }
 
 int confine_user(const struct confinement *c, char missing[MISSING])
@@ -37,9 +48,11 @@ int confine_user(const struct confinement *c, char missing[MISSING])
 	if (*c->user && geteuid() == 0 && initgroups(c->user, c->gid) < 0)
 		return -errno;
 	if (geteuid() == 0 && !c->paths)
-		err = empty_root();
+		err = change_root(c->root);
 	if (err)
 		snprintf(missing, MISSING, "chroot: %s", strerror(-err));
+	if (c->root >= 0)
+		close(c->root);
 	if (*c->user && (setgid(c->gid) < 0 || setuid(c->uid) < 0))
 		return -errno;
 	return 0;
@@ -139,20 +152,33 @@ static int landlock(const struct confinement *c)
 
 /* ---- all of it ---- */
 
-static void note(char missing[MISSING], const char *step, int err)
+/* Not a step that can't be had here: the next process could have it. */
+static bool will_pass(int err)
+{
+	return err == -ENOMEM || err == -EMFILE || err == -ENFILE || err == -EAGAIN;
+}
+
+static int note(char missing[MISSING], const char *step, int err)
 {
 	size_t n = strlen(missing);
 
+	if (will_pass(err))
+		return err;
 	if (err)
 		snprintf(missing + n, MISSING - n, "%s%s: %s", n ? "; " : "", step, strerror(-err));
+	return 0;
 }
 
 int confine(const struct confinement *c, char missing[MISSING])
 {
+	int err;
+
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
 		return -errno;
-	note(missing, "capabilities", drop_capabilities(c));
-	note(missing, "landlock", landlock(c));
-	note(missing, "seccomp", calls_limit(c));
-	return 0;
+	err = note(missing, "capabilities", drop_capabilities(c));
+	if (!err)
+		err = note(missing, "landlock", landlock(c));
+	if (!err)
+		err = note(missing, "seccomp", calls_limit(c));
+	return err;
 }

@@ -19,6 +19,7 @@ struct confinement {
 	char user[64]; /* for its other groups; "": stay who we are */
 	uid_t uid;
 	gid_t gid;
+	int root;   /* of confine_root; a process of its own image finds the fd elsewhere */
 	bool tcp;   /* it connects to services by TCP */
 	bool paths; /* it connects to services by a path: no chroot */
 	/* those that it connects to; set in the process itself */
@@ -28,7 +29,10 @@ struct confinement {
 
 enum { MISSING = 256 };
 
-/* An empty root, if we are root; the user. What can't be had is left out, and added to
+/* For the master: a folder that has no name any more, where nothing is and nothing can be made.
+ * An fd, or a negative errno. */
+int confine_root(void);
+/* That root, if we are root; the user. What can't be had is left out, and added to
  * missing, a sentence. 0, or a negative errno. */
 int confine_user(const struct confinement *c, char missing[MISSING]);
 /* The rest: no privileges, old or new, no core file, no file system, few ports, few system

@@ -19,6 +19,7 @@ enum {
 	PLAN_FD = IMAGE_FIRST_FD,
 	CHANNEL_FD,
 	COUNTS_FD,
+	ROOT_FD,
 	TURN_TAKES = 16, /* before others have their turn */
 	RETRY_MS = 20,
 	TELL_MS = 10, /* the other process need not wake for each connection */
@@ -96,6 +97,8 @@ static int read_plan(struct data *d)
 
 	if (pread(PLAN_FD, &d->plan, sizeof(d->plan), 0) != sizeof(d->plan))
 		return -EPROTO;
+	if (c->root >= 0)
+		c->root = ROOT_FD;
 	err = read_backends(&d->mover.backends);
 	close(PLAN_FD);
 	if (err)
@@ -106,9 +109,9 @@ static int read_plan(struct data *d)
 
 /* ---- the start, in the master's child ---- */
 
-void data_exec(int image, int plan, int channel, int counts, unsigned page)
+void data_exec(int image, int plan, int root, int channel, int counts, unsigned page)
 {
-	const int fds[IMAGE_FDS] = { plan, channel, page ? counts : -1 };
+	const int fds[IMAGE_FDS] = { plan, channel, page ? counts : -1, root };
 
 	image_exec(image, "data-process", page, fds);
 }

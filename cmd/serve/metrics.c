@@ -22,6 +22,7 @@ enum {
 	LISTEN_FD = IMAGE_FIRST_FD,
 	COUNTS_FD,
 	PLAN_FD,
+	ROOT_FD,
 	RESTART_MS = 1000,
 	CLIENTS = 32,
 	CLIENT_SECONDS = 10,
@@ -199,6 +200,8 @@ static int read_plan(struct reader *r)
 
 	if (!err && pread(PLAN_FD, &r->plan, sizeof(r->plan), 0) != sizeof(r->plan))
 		err = -EPROTO;
+	if (r->plan.confinement.root >= 0)
+		r->plan.confinement.root = ROOT_FD;
 	close(PLAN_FD);
 	if (!err)
 		r->first = ledger_read(COUNTS_FD);
@@ -238,7 +241,8 @@ int metrics_process(int argc, char **argv)
 
 static void spawn(struct metrics *m)
 {
-	const int fds[IMAGE_FDS] = { m->listening.fds[0], m->ledger->fd, m->plan_fd };
+	const int fds[IMAGE_FDS] = { m->listening.fds[0], m->ledger->fd, m->plan_fd,
+				     m->plan.confinement.root };
 
 	m->pid = fork();
 	if (m->pid == 0) {

@@ -52,6 +52,7 @@ struct master {
 	unsigned workers;
 	pid_t pid;
 	int image; /* this program, for the processes that aren't forks */
+	int root;  /* empty, for all of them */
 	struct self_signed self;
 	struct ratchet ratchet;
 	struct timer renewal; /* of ticket keys */
@@ -134,11 +135,12 @@ static struct role_plan plan_role(const struct master *m, enum role role)
 {
 	const struct service *s = &m->now.service;
 	bool connects = role == ROLE_DATA || (role == ROLE_HANDSHAKE && !s->require_kernel);
-	struct role_plan plan = { .confinement = { .role = role, .uid = m->uid, .gid = m->gid },
-				  .master = m->pid,
-				  .grace_ms = s->grace_ms,
-				  .speaks = role == ROLE_HANDSHAKE && m->teams.generation < 2,
-				  .self_check = s->self_check };
+	struct role_plan plan = {
+		.confinement = { .role = role, .uid = m->uid, .gid = m->gid, .root = m->root },
+		.master = m->pid,
+		.grace_ms = s->grace_ms,
+		.self_check = s->self_check
+	};
 
 	plan.confinement.tcp = connects && has_family(&m->now.backends, false);
 	plan.confinement.paths = connects && has_family(&m->now.backends, true);
@@ -173,7 +175,7 @@ static _Noreturn void be_worker(struct master *m, const struct team *team)
 
 	struct confinement *c = &plan.role.confinement;
 
-	plan.role.speaks = plan.role.speaks && !team->index;
+	plan.role.speaks = !team->index;
 	c->ports = backends_ports(&m->now.backends, &c->n_ports);
 	if (!c->ports)
 		_exit(EXIT_FAILED);
@@ -195,7 +197,7 @@ static void be(void *arg, const struct team *team, enum role role)
 
 	if (role == ROLE_HANDSHAKE)
 		be_worker(m, team);
-	data_exec(m->image, m->now.data_plan, team->channel[ROLE_DATA], m->ledger.fd,
+	data_exec(m->image, m->now.data_plan, m->root, team->channel[ROLE_DATA], m->ledger.fd,
 		  team->page[role]);
 	log_error("worker", "the program's file, which a data process starts from: %s",
 		  strerror(errno));
@@ -580,6 +582,8 @@ static int prepare(struct master *m)
 	m->answers = (struct source){ -1, answered };
 	teams_open(&m->teams);
 	raise_limits();
+	if (!s->check_config && geteuid() == 0)
+		m->root = confine_root();
 	if (!status)
 		status = find_program(m);
 	if (!status && !s->check_config)
@@ -606,6 +610,8 @@ static void clean_up(struct master *m)
 	ratchet_wipe(&m->ratchet);
 	if (m->image >= 0)
 		close(m->image);
+	if (m->root >= 0)
+		close(m->root);
 	unload(&m->now);
 }
 

@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from serving import CUT, answer, expected_place, saying, unused_port, wait_for
+from serving import BIN, CUT, answer, expected_place, saying, unused_port, wait_for
 
 KERNEL = expected_place() == "kernel"
 needs_kernel = pytest.mark.skipif(not KERNEL, reason="needs kernel TLS: connections are passed on in kernel mode only")
@@ -235,6 +235,31 @@ def test_confinement_seen_from_outside(serve, one, backend):
             root = "/proc/%d/root" % pid
             assert os.listdir(root) == [] and os.readlink(root).endswith("(deleted)")
     assert not [name for name in os.listdir("/tmp") if name.startswith("tlsfd-root.")]
+
+
+def roots(server):
+    return [os.listdir("/proc/%d/root" % pid) for pid in server.workers()]
+
+
+@needs_root
+def test_an_empty_root_after_a_reload(serve, backend, tmp_path):
+    """When /tmp, where it is made, can't be written to any more."""
+    program = tmp_path / "tlsfd"
+    program.write_text("""#!/bin/sh
+        exec unshare --mount '%s' "$@"\n""" % BIN)
+    program.chmod(0o755)
+    server = serve("--workers", "1", "--self-signed", "--forward", backend().target, binary=str(program))
+    old = server.workers()
+    with talking(server, b"x"):
+        wait_for(lambda: roots(server) == [[], []])
+    subprocess.run(["nsenter", "-t", str(server.process.pid), "-m", "mount", "-t", "tmpfs", "-o", "ro", "none",
+                    "/tmp"], check=True)
+    server.signal(signal.SIGHUP)
+    server.line(event="reload")
+    wait_for(lambda: not set(old) & set(server.workers()) and len(server.workers()) == 2)
+    with talking(server, b"x"):
+        wait_for(lambda: roots(server) == [[], []])
+    assert not [line for line in server.matching(event="confinement") if "chroot" in line["missing"]]
 
 
 def test_a_missing_step_is_said_once(serve, one, backend):
