@@ -215,9 +215,10 @@ void listening_close(struct listening *l)
 
 /* ---- accepting ---- */
 
+/* That a socket was shut down is told whether one asks or not (epoll_ctl(2)); like this once. */
 static void watch(struct listener *l)
 {
-	loop_change(l->loop, &l->source, l->held || l->pausing ? 0 : EPOLLIN);
+	loop_change(l->loop, &l->source, l->held || l->pausing ? EPOLLET : EPOLLIN);
 }
 
 static void pause_over(struct timer *timer)
@@ -273,9 +274,12 @@ static void accept_one(struct source *source, uint32_t events)
 	struct listener *l = owner_of(source, struct listener, source);
 	struct peer peer = { .began_ms = l->loop->now_ms };
 	socklen_t len = sizeof(peer.address);
-	int fd = sys_accept(source->fd, &peer.address.any, &len);
+	int fd;
 
 	(void)events;
+	if (l->held || l->pausing)
+		return;
+	fd = sys_accept(source->fd, &peer.address.any, &len);
 	if (fd >= 0)
 		l->accepted(l->arg, fd, &peer);
 	else if (fd != -EAGAIN && !is_of_connection(fd))

@@ -97,25 +97,16 @@ static void end(struct scene *s)
 	loop_close(&s->loop);
 }
 
-/* How often the log says "accept" while all three come in, after this many failures. */
-static int lines_of(int err, int times)
+/* Runs the loop. How many lines the log then has of accept and this errno. */
+static int run(struct scene *s, int err)
 {
 	char line[512];
 	int log = memfd_create("log", MFD_CLOEXEC), old = dup(STDERR_FILENO), lines = 0;
-	struct scene s;
 	FILE *text;
 
-	begin(&s);
-	fault_errno = err;
-	faults_left = times;
-	sys_fault = fault;
 	dup2(log, STDERR_FILENO);
-	assert_int_equal(loop_run(&s.loop), 0);
+	assert_int_equal(loop_run(&s->loop), 0);
 	dup2(old, STDERR_FILENO);
-	sys_fault = NULL;
-	assert_int_equal(s.accepted, CONNECTIONS);
-	assert_int_equal(faults_left, 0);
-	end(&s);
 	close(old);
 	text = fdopen(log, "r");
 	rewind(text);
@@ -123,6 +114,42 @@ static int lines_of(int err, int times)
 		lines += strstr(line, "event=accept") && strstr(line, strerror(err));
 	fclose(text);
 	return lines;
+}
+
+/* How often the log says "accept" while all three come in, after this many failures. */
+static int lines_of(int err, int times)
+{
+	struct scene s;
+	int lines;
+
+	begin(&s);
+	fault_errno = err;
+	faults_left = times;
+	sys_fault = fault;
+	lines = run(&s, err);
+	sys_fault = NULL;
+	assert_int_equal(s.accepted, CONNECTIONS);
+	assert_int_equal(faults_left, 0);
+	end(&s);
+	return lines;
+}
+
+/* Another process that has it did that: epoll tells of it all the time. */
+static void shut_down(void **state)
+{
+	struct scene s;
+	uint32_t turns;
+	int lines;
+
+	(void)state;
+	begin(&s);
+	assert_int_equal(shutdown(listening_fd, SHUT_RDWR), 0);
+	assert_int_equal(loop_at(&s.loop, &s.deadline, s.loop.now_ms + 350), 0);
+	lines = run(&s, EINVAL);
+	turns = s.loop.turn;
+	end(&s);
+	assert_in_set(lines, ((unsigned long[]){ 1, 2, 3, 4 }), 4);
+	assert_true(turns < 20);
 }
 
 struct failure {
@@ -154,5 +181,6 @@ int main(int argc, char **argv)
 		suite_add(accept_fails, &f, sizeof(f), "accept: after %s it goes on",
 			  strerrorname_np(f.err));
 	}
+	suite_add(shut_down, NULL, 0, "accept: a socket that is shut down is asked in pauses");
 	return suite_run(argc, argv);
 }
