@@ -28,6 +28,7 @@ struct relay {
 	struct sides sides;
 	struct half half[HALVES];
 	uint64_t active_ms;
+	uint32_t idle_ms; /* the set's when it began */
 	int err;
 	enum relay_how how : 16;
 	bool hurry; /* don't linger */
@@ -311,7 +312,7 @@ static void plain_ready(struct source *source, uint32_t events)
 static void idle(struct timer *timer)
 {
 	struct relay *r = owner_of(timer, struct relay, idle);
-	uint64_t at = r->active_ms + r->set->idle_ms;
+	uint64_t at = r->active_ms + r->idle_ms;
 
 	if (at > r->set->loop->now_ms) {
 		if (loop_at(r->set->loop, timer, at) == 0)
@@ -372,8 +373,8 @@ static int watch_all(struct relay *r)
 
 	if (!err)
 		err = watch(r, &r->plain_source);
-	if (!err && r->set->idle_ms)
-		err = loop_at(loop, &r->idle, loop->now_ms + r->set->idle_ms);
+	if (!err && r->idle_ms)
+		err = loop_at(loop, &r->idle, loop->now_ms + r->idle_ms);
 	if (!err)
 		err = loop_at(loop, &r->turn, loop->now_ms);
 	return err;
@@ -403,6 +404,7 @@ int relay_start(struct relay **relay, struct relays *set, struct tlsfd *tls, int
 	r->turn.due = turn;
 	r->idle.due = idle;
 	r->active_ms = set->loop->now_ms;
+	r->idle_ms = set->idle_ms;
 	set_up(r, tls, plain);
 	err = watch_all(r);
 	if (err) {

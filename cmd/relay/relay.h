@@ -20,7 +20,7 @@ struct relay;
 /* All relays of a process. */
 struct relays {
 	struct loop *loop;
-	uint32_t idle_ms;	   /* 0: no limit */
+	uint32_t idle_ms;	   /* of relays to come; 0: no limit */
 	uint32_t splices_per_look; /* at the limit of a key; 0: as many as are safe */
 	unsigned count;
 	struct relay *first;

@@ -16,6 +16,8 @@ import pytest
 from connecting import (BIG, BIN, LIMIT, PLACE, Server, digest, each_version, echo_all,
                         exchange, one_line, only, receive_all, refused, tls, wrap)
 
+from test_connect_reach import black_hole
+
 LISTEN, USAGE = 5, 2  # exit status: can't listen
 DATA = bytes(range(256)) * 1000
 
@@ -85,6 +87,13 @@ def echo_pieces(peer):
     while data := peer.recv(1 << 16):
         peer.sendall(data)
     peer.unwrap()
+
+
+def receive(s, size):
+    got = bytearray()
+    while len(got) < size:
+        got += s.recv(1 << 16) or pytest.fail(f"the end after {len(got)} bytes")
+    return bytes(got)
 
 
 def through(tunnel, data):
@@ -236,6 +245,45 @@ def test_plain_side_is_reset(certs, start):
     tunnel.stop()
 
 
+def test_server_is_killed(certs, start):
+    """A reset is passed on as one."""
+    def talk(peer):
+        peer.sendall(b"half of it")
+        assert peer.recv(3) == b"yes"
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+
+    server = Server(tls(certs, talk))
+    tunnel = Tunnel(start, server.port, "--ca", certs.root)
+    with tunnel.dial() as s:
+        assert s.recv(10) == b"half of it"
+        s.sendall(b"yes")
+        assert plain_reset(s)
+    server.finish()
+    line = only_line(tunnel)
+    assert (line["end"], line["in"], line["out"]) == ("reset", "10", "3")
+    assert line["error"] == "Connection reset by peer"
+
+
+def test_idle_is_without_a_byte(certs, start, servers):
+    server = servers(echo_pieces)
+    tunnel = Tunnel(start, server.port, "--ca", certs.root, "--idle-timeout", "0.6")
+    with tunnel.dial() as s:
+        talk_for(s, 1.5)
+    tunnel.stop()
+
+
+def talk_for(s, seconds):
+    """A byte every 0.1 seconds."""
+    end = time.monotonic() + seconds
+    while True:
+        s.sendall(b"x")
+        assert s.recv(1) == b"x"
+        if time.monotonic() >= end:
+            return
+        time.sleep(0.1)
+
+
 def test_idle(certs, start, servers):
     server = servers(echo_pieces)
     tunnel = Tunnel(start, server.port, "--ca", certs.root, "--idle-timeout", "0.2")
@@ -259,13 +307,41 @@ def test_certificate_is_not_accepted(certs, start):
     tunnel.stop()
 
 
-def test_nobody_answers(certs, start):
+def only_line(tunnel):
+    """The one that there is, but for that of the port; the tunnel is stopped."""
+    tunnel.line()
+    tunnel.stop()
+    lines = tunnel.program.err.decode().splitlines()
+    assert len(lines) == 2, lines
+    return tunnel.line()
+
+
+def test_nobody_answers(start):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     tunnel = Tunnel(start, port, "-4")
     reset_at_once(tunnel)
-    assert "refused" in tunnel.line()["error"]
-    tunnel.stop()
+    line = only_line(tunnel)
+    assert line["end"] == "server" and line["to"] == f"localhost:{port}"
+    assert line["error"] == "connect: Connection refused"
+
+
+def test_server_is_silent(start):
+    """From the first SYN on."""
+    with black_hole() as port:
+        tunnel = Tunnel(start, port, "--timeout", "0.3", host="[::1]")
+        reset_at_once(tunnel)
+        line = only_line(tunnel)
+    assert line["end"] == "server" and line["error"] == "connect: Connection timed out"
+
+
+def test_starttls_is_silent(start):
+    server = Server(lambda plain: plain.recv(1000))
+    tunnel = Tunnel(start, server.port, "--timeout", "0.3", "--starttls", "smtp")
+    reset_at_once(tunnel)
+    server.finish()
+    line = only_line(tunnel)
+    assert line["end"] == "starttls" and line["error"] == "STARTTLS: Connection timed out"
 
 
 def test_the_deadline_is_for_the_start(certs, start, servers):
@@ -308,16 +384,32 @@ def test_max_connections(certs, start, servers):
     tunnel.stop()
 
 
-def test_out_of_descriptors(certs, start, servers):
-    """It says so, rests, and goes on when there are some again."""
+def has_ended(s):
+    """Without an error."""
+    s.setblocking(False)
+    with contextlib.suppress(BlockingIOError, ConnectionResetError):
+        return s.recv(1) == b""
+    return False
+
+
+@pytest.mark.parametrize("limit", [24, 25])  # an odd one out: the last has no fd for its server
+def test_out_of_descriptors(certs, start, servers, limit):
+    """It says so, rests, and goes on when there are some again. Those that are there don't feel it."""
     server = servers(echo_pieces)
-    limited = ("sh", "-c", 'ulimit -n 24 && exec "$@"', "sh", BIN)
+    limited = ("sh", "-c", f'ulimit -n {limit} && exec "$@"', "sh", BIN)
     tunnel = Tunnel(start, server.port, "--ca", certs.root, command=limited)
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
+        first = stack.enter_context(tunnel.dial())
+        talk_for(first, 0)
+        others = []
         for _ in range(100):
             with contextlib.suppress(ConnectionResetError):
-                stack.enter_context(tunnel.dial())
+                others.append(stack.enter_context(tunnel.dial()))
+        talk_for(first, 0.5)
+        first.sendall(DATA)
+        assert receive(first, len(DATA)) == DATA
+        assert not any(has_ended(s) for s in others)  # either reset or still there
         pause = r'^event=accept error="Too many open files; going on in 100 ms.*\n'
         tunnel.program.wait_for(pause)
         tunnel.program.wait_for(rf"({pause}(^event=connection .*\n)*){{3}}")
@@ -394,6 +486,53 @@ def test_reload(certs, start, servers, tmp_path):
         s.sendall(b"y")
         assert s.recv(1) == b"y"
     assert through(tunnel, DATA) == DATA
+    tunnel.stop()
+
+
+def reload(tunnel, config, text, count=1):
+    config.write_text(text)
+    tunnel.program.process.send_signal(signal.SIGHUP)
+    tunnel.program.wait_for(r"(^event=reloaded\n[\s\S]*?){%d}" % count)
+
+
+@pytest.mark.parametrize("before, after", [("0.6", "0"), ("0", "0.6")])
+def test_reload_of_the_idle_time(certs, start, servers, tmp_path, before, after):
+    """Connections keep what they began with."""
+    server = servers(echo_pieces)
+    config = tmp_path / "config"
+    config.write_text(f"idle-timeout {before}\n")
+    tunnel = Tunnel(start, server.port, "--ca", certs.root, "--config", config)
+    with tunnel.dial() as old:
+        talk_for(old, 0)
+        reload(tunnel, config, f"idle-timeout {after}\n")
+        talk_for(old, 1)  # longer than the limit
+        with tunnel.dial() as new:
+            talk_for(new, 0)
+            limited, free = (old, new) if after == "0" else (new, old)
+            assert plain_reset(limited)
+            time.sleep(0.3)
+            talk_for(free, 0.1)
+    tunnel.stop()
+
+
+def test_reload_of_max_connections(certs, start, servers, tmp_path):
+    """Who waits is taken as soon as there is room."""
+    server = servers(echo_pieces)
+    config = tmp_path / "config"
+    config.write_text("max-connections 1\n")
+    tunnel = Tunnel(start, server.port, "--ca", certs.root, "--config", config)
+    with tunnel.dial() as one, tunnel.dial() as two:
+        talk_for(one, 0.1)
+        two.sendall(b"2")
+        two.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            two.recv(1)
+        two.settimeout(LIMIT)
+        reload(tunnel, config, "max-connections 2\n")
+        assert two.recv(1) == b"2"
+        reload(tunnel, config, "max-connections 1\n", 2)
+        talk_for(one, 0.1)
+        talk_for(two, 0.1)
     tunnel.stop()
 
 
