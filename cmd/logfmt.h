@@ -7,6 +7,7 @@
 #ifndef TLSFD_LOGFMT_H
 #define TLSFD_LOGFMT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,9 +16,13 @@ struct logline {
 	char text[2048]; /* what doesn't fit is left out */
 };
 
-/* From now on a line that nobody takes (the reader of a pipe is slow) is left out, and how
- * many were is said later: event=log lost=NUMBER. */
+/* From now on a line that nobody takes (the reader of a pipe is slow) is kept, 1 MiB of them;
+ * those behind are left out, and how many were is said later: event=log lost=NUMBER. */
 void log_without_waiting(void);
+/* Writes what was kept. False: not all; call again soon. */
+bool log_flush(void);
+/* The same, before the process ends: waits, but not for long. */
+void log_finish(void);
 
 /* event=NAME */
 void log_begin(struct logline *line, const char *event);

@@ -7,6 +7,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "logfmt.h"
+
+enum { LOG_MS = 20 }; /* until stderr is tried again */
+
 static uint64_t clock_ms(void)
 {
 	struct timespec t;
@@ -157,14 +161,14 @@ static void run_timers(struct loop *loop)
 
 static int patience(struct loop *loop)
 {
-	uint64_t at;
+	uint64_t most = log_flush() ? 3600000 : LOG_MS, at;
 
 	if (!loop->n_timers)
-		return -1;
+		return (int)most;
 	at = (*slot(loop, 1))->at_ms;
 	if (at <= loop->now_ms)
 		return 0;
-	return at - loop->now_ms > 3600000 ? 3600000 : (int)(at - loop->now_ms);
+	return at - loop->now_ms > most ? (int)most : (int)(at - loop->now_ms);
 }
 
 static void run_sources(struct loop *loop)
@@ -194,6 +198,7 @@ int loop_run(struct loop *loop)
 		run_sources(loop);
 		run_timers(loop);
 	}
+	log_finish();
 	return 0;
 }
 
