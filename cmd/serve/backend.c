@@ -162,10 +162,11 @@ static void is_up(struct backend *backend)
 }
 
 /* Passes by itself, and doesn't say that nobody is there: a Unix socket's queue is full
- * (EAGAIN), or something is short here. */
+ * (EAGAIN), or something is short here, ports perhaps (EADDRNOTAVAIL). */
 static bool will_pass(int err)
 {
 	switch (err) {
+	case -EADDRNOTAVAIL:
 	case -EAGAIN:
 	case -EMFILE:
 	case -ENFILE:

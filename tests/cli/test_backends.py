@@ -4,15 +4,25 @@
 TLSFD_BIN  the command (default: build/tlsfd)
 """
 import contextlib
+import os
+import resource
 import socket
+import ssl
+import struct
 import threading
 import time
 
 import pytest
 
-from serving import CUT, LIMIT, answer, saying, wait_for
+from serving import CUT, LIMIT, answer, expected_place, saying, unused_port, wait_for
 
 CONNECT = 5  # seconds: to connect to a backend, and until one that was down is tried again
+
+
+def unverified():
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def in_pairs(option, values):
@@ -73,6 +83,62 @@ def test_others_are_asked_when_one_is_busy(serve, one, backend, tmp_path):
             with server.connect() as connection:
                 assert answer(connection) == b"free"
         assert not server.matching(event="backend")
+
+
+# ---- what is short here is not the backend's fault ----
+
+def takes_its_time(server, connection):
+    connection.settimeout(0.5)
+    with pytest.raises(TimeoutError):
+        connection.recv(1)
+    connection.settimeout(LIMIT)
+    assert not server.matching(event="backend")
+
+
+def test_no_file_descriptor_for_a_backend(serve, one, backend):
+    server = serve("--workers", "1", "--forward", backend(saying(b"hello")).target, *one)
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
+    server.line(event="connection")
+    mover = server.workers("data" if expected_place() == "kernel" else "handshake")[0]
+    used = [int(fd) for fd in os.listdir("/proc/%d/fd" % mover)]
+    before = resource.prlimit(mover, resource.RLIMIT_NOFILE)
+    free = min(set(range(max(used) + 2)) - set(used))
+    resource.prlimit(mover, resource.RLIMIT_NOFILE, (free + 1, before[1]))  # it is the client's
+    with server.connect() as connection:
+        takes_its_time(server, connection)
+        resource.prlimit(mover, resource.RLIMIT_NOFILE, before)
+        assert answer(connection) == b"hello"
+
+
+@pytest.fixture
+def one_port():
+    """The kernel may choose this one only."""
+    path = "/proc/sys/net/ipv4/ip_local_port_range"
+    with open(path, encoding="ascii") as file:
+        before = file.read()
+    port = unused_port()
+    with open(path, "w", encoding="ascii") as file:
+        file.write("%d %d" % (port, port))
+    yield port
+    with open(path, "w", encoding="ascii") as file:
+        file.write(before)
+
+
+@pytest.mark.skipif(not os.path.exists("/run/lab"), reason="takes all ports of the machine: in the lab's guest only")
+def test_no_port_for_a_backend(serve, one, backend, request):
+    behind = backend(saying(b"hello"))
+    server = serve("--workers", "1", "--forward", behind.target, *one)
+    own = unused_port()
+    port = request.getfixturevalue("one_port")
+    to = ("127.0.0.1", int(behind.target.split(":")[1]))
+    with socket.create_connection(to, source_address=("127.0.0.1", port)) as held, \
+            socket.create_connection(("127.0.0.1", server.port), source_address=("127.0.0.1", own)) as raw:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # no TIME_WAIT
+        with unverified().wrap_socket(raw) as connection:
+            takes_its_time(server, connection)
+            held.close()
+            assert answer(connection) == b"hello"
 
 
 # ---- one that swallows SYNs ----
