@@ -172,6 +172,7 @@ static bool will_pass(int err)
 	case -ENFILE:
 	case -ENOBUFS:
 	case -ENOMEM:
+	case -ENOSPC: /* of epoll_ctl(2) */
 		return true;
 	default:
 		return false;

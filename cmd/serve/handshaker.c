@@ -138,21 +138,30 @@ static void link_newest(struct handshake *s)
 	count_connecting(++h->count);
 }
 
+static void refuse(struct handshaker *h, int fd, const struct peer *peer, int err)
+{
+	struct account account = { .end = "error",
+				   .error = strerror(-err),
+				   .now_ms = h->loop->now_ms };
+
+	count_end(peer, NULL, &account);
+	close(fd);
+	h->left(h->arg);
+}
+
 void handshaker_start(struct handshaker *h, int fd, const struct peer *peer)
 {
 	struct handshake *s = calloc(1, sizeof(*s));
+	int err = -ENOMEM;
 
-	if (!s) {
-		close(fd);
-		h->left(h->arg);
-		return;
+	if (s) {
+		s->of = h;
+		s->peer = *peer;
+		err = begin(s, fd);
 	}
-	s->of = h;
-	s->peer = *peer;
-	if (begin(s, fd)) {
+	if (err) {
 		free(s);
-		close(fd);
-		h->left(h->arg);
+		refuse(h, fd, peer, err);
 		return;
 	}
 	link_newest(s);

@@ -83,9 +83,13 @@ static void link_first(struct move *m)
 void mover_take(struct mover *of, struct tlsfd *c, const struct peer *peer)
 {
 	struct move *m = calloc(1, sizeof(*m));
+	struct account account = { .end = relay_how_name(RELAY_ERROR),
+				   .error = strerror(ENOMEM),
+				   .now_ms = of->relays.loop->now_ms };
 	int fd = tlsfd_fd(c);
 
 	if (!m) {
+		count_end(peer, c, &account);
 		tlsfd_free(c);
 		close(fd);
 		return;

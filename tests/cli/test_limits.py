@@ -4,6 +4,7 @@
 TLSFD_BIN  the command (default: build/tlsfd)
 """
 import contextlib
+import os
 import signal
 import socket
 import ssl
@@ -70,6 +71,10 @@ def test_the_limit_holds_over_reloads(serve, one, backend, workers, most):
         time.sleep(0.5)  # in which more of them could be
         assert len(served) == count
 
+    for _ in range(10):  # those of before the first word of a data process are not all counted
+        with server.connect() as connection:
+            connection.unwrap()
+    server.line(10, event="connection")
     many_want_in()
     are_served(most)
     for generation in range(2, 4):
@@ -79,3 +84,27 @@ def test_the_limit_holds_over_reloads(serve, one, backend, workers, most):
         are_served(most)
     served[0].close()  # nobody is told of it, so the workers have to look
     are_served(most + 1)
+
+
+# ---- the system's limits ----
+
+@pytest.mark.skipif(not os.path.exists("/run/lab"), reason="is for all programs: in the lab's guest only")
+def test_no_room_in_epoll(serve, one, backend):
+    """Who has connected has a line, whatever is short."""
+    server = serve("--workers", "1", "--forward", backend(saying(b"hello")).target, *one)
+    path = "/proc/sys/fs/epoll/max_user_watches"
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
+    with open(path, encoding="ascii") as file:
+        before = file.read()
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.write("1")
+        with pytest.raises(OSError):
+            server.connect()
+        assert server.line(event="connection", end="error")["error"] == "No space left on device"
+    finally:
+        with open(path, "w", encoding="ascii") as file:
+            file.write(before)
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
