@@ -13,7 +13,6 @@
 #include "userspace.h"
 
 enum {
-	CLOSING_ROOM = 64 << 10,
 	DRAIN_MAX = 16 << 20, /* bytes of data that tlsfd_finish throws away */
 	PAUSE_MS = 2,
 };
@@ -51,29 +50,6 @@ static int send_fin(struct tlsfd *c)
 		     0;
 }
 
-/*
- * The kernel also takes an alert behind a record of which TCP had room for a part
- * (net/tls/tls_sw.c: tls_sw_sendmsg_locked passes over -EAGAIN), and FIN would then cut
- * both off. A call that waits for ever leaves nothing behind; any other is made when there
- * is room for a record and the alert.
- */
-static bool has_room(const struct tlsfd *c, int flags)
-{
-	int patience = flags & MSG_DONTWAIT ? 0 : sys_patience(c->fd, SO_SNDTIMEO);
-	struct deadline deadline = deadline_in(patience);
-	int size = 0, room = CLOSING_ROOM;
-	socklen_t len = sizeof(size);
-
-	if (patience < 0)
-		return true;
-	if (sys_poll(c->fd, POLLOUT, 0) == 0 &&
-	    deadline_wait(&deadline, c->fd, POLLOUT) == -ETIMEDOUT)
-		return false;
-	if (sys_getsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &size, &len) == 0 && size < 2 * room)
-		sys_setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
-	return true;
-}
-
 /* close_notify, behind what is owed. An error that was there first stays. */
 static int close_notify(struct tlsfd *c, int flags)
 {
@@ -84,10 +60,7 @@ static int close_notify(struct tlsfd *c, int flags)
 		return err;
 	if (gate_is_shut(&c->gate))
 		return c->user && userspace_flush(c) == -EAGAIN ? -EAGAIN : c->err[TX];
-	if (c->kernel[TX] && !has_room(c, flags))
-		return -EAGAIN;
-	err = c->kernel[TX] ? owed_send(c, RECORD_ALERT, alert, sizeof(alert), flags) :
-			      userspace_shutdown(c, flags);
+	err = c->kernel[TX] ? owed_send_alert(c, alert, flags) : userspace_shutdown(c, flags);
 	if (err == -EAGAIN)
 		return err;
 	if (err) {

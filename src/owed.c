@@ -2,7 +2,9 @@
 #include "owed.h"
 
 #include <errno.h>
+#include <poll.h>
 
+#include "deadline.h"
 #include "met.h"
 #include "sys.h"
 #include "userspace.h"
@@ -31,6 +33,38 @@ int owed_send(struct tlsfd *c, uint8_t type, const void *data, size_t n, int fla
 	return sent < 0 ? (int)sent : 0;
 }
 
+/* ---- alerts ---- */
+
+enum { ALERT_ROOM = 64 << 10 };
+
+/*
+ * The kernel also takes an alert behind a record of which TCP had room for a part
+ * (net/tls/tls_sw.c: tls_sw_sendmsg_locked passes over -EAGAIN), and FIN would then cut
+ * both off. A call that waits for ever leaves nothing behind; any other is made when there
+ * is room for a record and the alert.
+ */
+static bool has_room(const struct tlsfd *c, int flags)
+{
+	int patience = flags & MSG_DONTWAIT ? 0 : sys_patience(c->fd, SO_SNDTIMEO);
+	struct deadline deadline = deadline_in(patience);
+	int size = 0, room = ALERT_ROOM;
+	socklen_t len = sizeof(size);
+
+	if (patience < 0)
+		return true;
+	if (sys_poll(c->fd, POLLOUT, 0) == 0 &&
+	    deadline_wait(&deadline, c->fd, POLLOUT) == -ETIMEDOUT)
+		return false;
+	if (sys_getsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &size, &len) == 0 && size < 2 * room)
+		sys_setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+	return true;
+}
+
+int owed_send_alert(struct tlsfd *c, const uint8_t alert[2], int flags)
+{
+	return has_room(c, flags) ? owed_send(c, RECORD_ALERT, alert, 2, flags) : -EAGAIN;
+}
+
 static int pay_alert(struct tlsfd *c, int flags)
 {
 	uint16_t alert = gate_alert(&c->gate);
@@ -39,13 +73,14 @@ static int pay_alert(struct tlsfd *c, int flags)
 
 	if (!alert)
 		return 0;
-	err = c->kernel[TX] ? owed_send(c, RECORD_ALERT, bytes, sizeof(bytes), flags) :
-			      userspace_alert(c, alert, flags);
+	err = c->kernel[TX] ? owed_send_alert(c, bytes, flags) : userspace_alert(c, alert, flags);
 	if (err == -EAGAIN)
 		return err;
 	gate_alert_sent(&c->gate, alert);
 	return 0;
 }
+
+/* ---- all that is owed ---- */
 
 static int pay_key_update(struct tlsfd *c, int flags)
 {

@@ -27,5 +27,7 @@ int owed_pay(struct tlsfd *c, unsigned what, int flags);
 
 /* A record that is not data, for who is inside. 0 or a negative errno. */
 int owed_send(struct tlsfd *c, uint8_t type, const void *data, size_t n, int flags);
+/* The same for an alert, behind which FIN may follow at once. */
+int owed_send_alert(struct tlsfd *c, const uint8_t alert[2], int flags);
 
 #endif

@@ -107,6 +107,14 @@ static int finish(struct tested *t)
 	return err == -ETIMEDOUT ? -EAGAIN : err;
 }
 
+/* Where an error is the end: 0 when it is told. */
+static int finish_broken(struct tested *t)
+{
+	int err = finish(t);
+
+	return err == -EBADMSG ? 0 : err;
+}
+
 /* What was read from the peer's socket is read again, by records. */
 static void replay(struct raw_peer *p, const uint8_t *bytes, size_t n)
 {
@@ -191,6 +199,29 @@ static void test_finish(void **state)
 	end_small(state, finish, NULL);
 }
 
+/* Our alert must not be lost either. */
+static void test_alert(void **state)
+{
+	static uint8_t bytes[1 << 17];
+	uint8_t record[RAW_RECORD_MAX], got[RECORD], type = 0;
+	struct tested t;
+	size_t n, size = begin_full(&t, state, 1, 4096);
+
+	n = raw_seal(&t.peer, DATA, "forged", 6, record);
+	record[n - 1] ^= 1;
+	raw_send_bytes(&t.peer, record, n);
+	assert_int_equal(patient_read(&t, got, sizeof(got)), -EBADMSG);
+	run_first(true);
+	n = end_while_reading(&t, finish_broken, bytes, sizeof(bytes));
+	run_first(false);
+	replay(&t.peer, bytes, n);
+	receive_all(&t.peer, size);
+	assert_int_equal(raw_receive(&t.peer, &type, got), 2);
+	assert_int_equal(type, ALERT);
+	assert_int_equal(got[1], 20);
+	place_close(&t);
+}
+
 /* ---- by a call that waits ---- */
 
 static void *end_in_thread(void *arg)
@@ -222,6 +253,7 @@ int main(int argc, char **argv)
 		{ test_shutdown, "shutdown", BOTH, ANYWHERE },
 		{ test_shutdown_timeout, "shutdown, time is over", BOTH, ANYWHERE },
 		{ test_finish, "finish", BOTH, ANYWHERE },
+		{ test_alert, "alert", BOTH, ANYWHERE },
 		{ test_shutdown_blocking, "shutdown, blocking", BOTH, ANYWHERE },
 	};
 
