@@ -2,6 +2,7 @@
 #include "channel.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -27,6 +28,15 @@ int channel_open(int ends[ROLES])
 	for (int i = 0; i < ROLES; i++)
 		setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
 	return 0;
+}
+
+bool channel_is_shut(const int ends[ROLES])
+{
+	struct pollfd p[ROLES];
+
+	for (int i = 0; i < ROLES; i++)
+		p[i] = (struct pollfd){ ends[i], POLLRDHUP, 0 };
+	return poll(p, ROLES, 0) > 0;
 }
 
 static int put(int fd, const void *message, size_t size)

@@ -110,6 +110,7 @@ static void restart_soon(struct teams *ts)
 		loop_at(ts->loop, &ts->restart, next > ts->loop->now_ms ? next : ts->loop->now_ms);
 }
 
+/* Of the present generation; nobody is in it yet. */
 static int add(struct teams *ts, unsigned index)
 {
 	struct team *team = calloc(1, sizeof(*team));
@@ -123,7 +124,7 @@ static int add(struct teams *ts, unsigned index)
 	team->index = index;
 	team->next = ts->first;
 	ts->first = team;
-	return start_missing(ts, team);
+	return 0;
 }
 
 void teams_open(struct teams *ts)
@@ -186,8 +187,11 @@ int teams_renew(struct teams *ts, unsigned count)
 	int err = 0;
 
 	ts->generation++;
-	for (unsigned i = 0; i < count && !err; i++)
+	for (unsigned i = 0; i < count && !err; i++) {
 		err = add(ts, i);
+		if (!err)
+			err = start_missing(ts, ts->first);
+	}
 	if (err)
 		disown(ts);
 	for (const struct team *team = ts->first; team; team = team->next)
@@ -207,6 +211,16 @@ static struct team *find(const struct teams *ts, pid_t pid, enum role *role)
 	return NULL;
 }
 
+/* Its channel is no good any more: its connections may go on, and another team begins. */
+static void give_up(struct teams *ts, struct team *team)
+{
+	if (team->generation == ts->generation && add(ts, team->index))
+		return;
+	team->generation = 0;
+	tell(team, ROLE_HANDSHAKE, SIGKILL);
+	tell(team, ROLE_DATA, SIGHUP);
+}
+
 void teams_bury(struct teams *ts, pid_t pid, int status)
 {
 	enum role role;
@@ -223,6 +237,8 @@ void teams_bury(struct teams *ts, pid_t pid, int status)
 		role_log_death(role, pid, status, wanted);
 	if (wanted)
 		count_replaced(role);
+	if (wanted && channel_is_shut(team->channel))
+		give_up(ts, team);
 	if (wanted)
 		restart_soon(ts);
 	else if (role == ROLE_HANDSHAKE)

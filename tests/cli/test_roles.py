@@ -351,6 +351,44 @@ def connect_it(listening, target):
     listening.connect(("127.0.0.1", int(target.rpartition(":")[2])))
 
 
+def shut_channel(pid, how):
+    for fd in os.listdir("/proc/%d/fd" % pid):
+        if os.readlink("/proc/%d/fd/%s" % (pid, fd)).startswith("socket:"):
+            with socket.socket(fileno=get_fd(pid, int(fd))) as found:
+                if found.family == socket.AF_UNIX:
+                    found.shutdown(how)
+
+
+@needs_root
+@needs_kernel
+@pytest.mark.parametrize("how", [socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR])
+def test_a_spoilt_channel(serve, one, backend, how):
+    """Nor what it has done to the way to its data process, which has the other end of it."""
+    server = serve("--workers", "1", "--forward", backend().target, *one)
+    with talking(server, b"before") as connection:
+        old = server.workers("handshake")[0]
+        shut_channel(old, how)
+        os.kill(old, signal.SIGKILL)
+        server.line(event="worker", pid=str(old))
+        with talking(server, b"behind it"):
+            assert not is_cut(connection)
+    assert len(server.matching(event="worker")) == 1
+
+
+@needs_root
+@needs_kernel
+def test_a_channel_shut_in_between(serve, one, backend):
+    """Whose data process ends, as nobody sends any more."""
+    server = serve("--workers", "1", "--forward", backend().target, *one)
+    with talking(server, b"before"):
+        old = server.workers("handshake")[0]
+    shut_channel(old, socket.SHUT_RDWR)
+    server.line(event="worker", role="data")
+    wait_for(lambda: old not in server.workers("handshake"))
+    with talking(server, b"behind it"):
+        assert len(server.matching(event="worker", role="data")) == 1
+
+
 @needs_root
 @pytest.mark.parametrize("spoil", [shut, make_it_block, connect_it])
 @pytest.mark.parametrize("reload_, port", [(False, 0), (True, 0), (False, unused_port())])
