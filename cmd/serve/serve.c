@@ -5,6 +5,7 @@
  * SPDX-License-Identifier: MIT
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <pwd.h>
 #include <grp.h>
 #include <sched.h>
@@ -15,6 +16,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/select.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -65,6 +67,7 @@ struct master {
 	struct teams teams;
 	struct ledger ledger;
 	struct metrics metrics;
+	fd_set inherited; /* files of who started us */
 };
 
 /* ---- settings ---- */
@@ -175,6 +178,9 @@ static _Noreturn void be_worker(struct master *m, const struct team *team)
 
 	struct confinement *c = &plan.role.confinement;
 
+	for (int fd = STDERR_FILENO + 1; fd < FD_SETSIZE; fd++)
+		if (FD_ISSET(fd, &m->inherited))
+			close(fd);
 	plan.role.speaks = !team->index;
 	c->ports = backends_ports(&m->now.backends, &c->n_ports);
 	if (!c->ports)
@@ -423,6 +429,8 @@ static int find_user(struct master *m)
 	const struct passwd *user = s->user ? getpwnam(s->user) : NULL;
 	const struct group *group = s->group ? getgrnam(s->group) : NULL;
 
+	if (s->user && strlen(s->user) >= sizeof(((struct confinement *)0)->user))
+		return fail(EXIT_CONFIG, "user %s: the name is too long", s->user);
 	if (s->user && !user)
 		return fail(EXIT_CONFIG, "user %s: there is none", s->user);
 	if (s->group && (!group || !user))
@@ -615,11 +623,17 @@ static void clean_up(struct master *m)
 	unload(&m->now);
 }
 
-/* A parent's SIG_IGN is inherited: children would be gone without a word (wait(2)). */
-static void own_signals(void)
+/* A parent's SIG_IGN is inherited: children would be gone without a word (wait(2)). What it has
+ * open is inherited, too: it can name a key (/dev/fd/3), and is not for confined processes. */
+static void inherit(struct master *m)
 {
 	signal(SIGCHLD, SIG_DFL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* EFBIG has a line */
+	FD_ZERO(&m->inherited);
+	for (int fd = STDERR_FILENO + 1; fd < FD_SETSIZE; fd++)
+		if (fcntl(fd, F_SETFD, FD_CLOEXEC) == 0)
+			FD_SET(fd, &m->inherited);
 }
 
 int serve(int argc, char **argv)
@@ -638,7 +652,7 @@ int serve(int argc, char **argv)
 
 	open_standard_fds();
 	log_without_waiting();
-	own_signals();
+	inherit(&m);
 	prctl(PR_SET_DUMPABLE, 0); /* keys come into this memory */
 	if (service_read(&service, &settings, argc, argv) == 0) {
 		if (settings.help)

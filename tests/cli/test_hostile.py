@@ -120,6 +120,32 @@ def test_nobody_waits_for_who_ends(serve, one, backend):  # noqa: F811
         assert connection.recv(1) == b"x"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can look at other processes")
+def test_files_of_the_parent(serve, one, backend, tmp_path):  # noqa: F811
+    """What it has left open can be named, but is nothing for confined processes."""
+    name, key = one[1], open(one[3], "rb")  # pylint: disable=consider-using-with
+    folder = os.open(tmp_path, os.O_RDONLY)
+    with key:
+        server = serve("--forward", backend(saying(b"hello")).target, "--workers", "1", "--metrics", "127.0.0.1:0",
+                       "--cert", name, "--key", "/dev/fd/%d" % key.fileno(), pass_fds=(key.fileno(), folder))
+    os.close(folder)
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
+    wait_for(lambda: len(server.workers("data")) == 1)
+    for pid in server.children():
+        folder = "/proc/%d/fd" % pid
+        files = [os.readlink(os.path.join(folder, fd)) for fd in os.listdir(folder)]
+        assert one[3] not in files and str(tmp_path) not in files
+
+
+def test_no_file_may_be_written():
+    """Memory that is shared is a file, too: a line, not a signal."""
+    done = subprocess.run([BIN, "serve", "--listen", "127.0.0.1:0", "--forward", "127.0.0.1:9", "--self-signed"],
+                          stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=LIMIT, check=False,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)))
+    assert done.returncode == 7 and "File too large" in done.stderr, done
+
+
 SIGNALS = {signal.SIGCHLD, signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGPIPE}
 
 
