@@ -174,7 +174,8 @@ static _Noreturn void be_worker(struct master *m, const struct team *team)
 				    .n_listening = m->n_listening,
 				    .index = team->index,
 				    .workers = m->workers,
-				    .channel = team->channel[ROLE_HANDSHAKE] };
+				    .channel = team->channel[ROLE_HANDSHAKE],
+				    .ready = m->teams.ready };
 
 	struct confinement *c = &plan.role.confinement;
 
@@ -245,6 +246,19 @@ static void gone(void *arg)
 
 /* ---- reload and stop ---- */
 
+static void renewed(void *arg)
+{
+	const struct master *m = arg;
+	struct logline line;
+
+	if (m->teams.generation < 2)
+		return;
+	count_reload(true);
+	log_begin(&line, "reload");
+	log_number(&line, "generation", m->teams.generation);
+	log_end(&line);
+}
+
 static bool same_texts(const struct texts *a, const struct texts *b)
 {
 	bool same = a->count == b->count;
@@ -301,7 +315,6 @@ static void swap(struct master *m)
 
 static void renew(struct master *m)
 {
-	struct logline line;
 	int err;
 
 	warn_of_what_stays(&m->now.service, &m->next.service);
@@ -312,16 +325,11 @@ static void renew(struct master *m)
 	err = plan_data(m);
 	if (!err)
 		err = teams_renew(&m->teams, m->workers);
-	if (err) {
-		not_reloaded(strerror(-err));
-		swap(m);
-		m->ratchet.period_ms = m->now.service.ticket_renewal_ms;
+	if (!err)
 		return;
-	}
-	count_reload(true);
-	log_begin(&line, "reload");
-	log_number(&line, "generation", m->teams.generation);
-	log_end(&line);
+	not_reloaded(strerror(-err));
+	swap(m);
+	m->ratchet.period_ms = m->now.service.ticket_renewal_ms;
 }
 
 /* Processes are watched and replaced while the resolver is silent. */
@@ -584,6 +592,7 @@ static int prepare(struct master *m)
 	m->teams.ledger = m->metrics.ledger = &m->ledger;
 	m->ledger.fd = m->metrics.plan_fd = -1;
 	m->teams.be = be;
+	m->teams.renewed = renewed;
 	m->teams.gone = gone;
 	m->teams.arg = m;
 	m->renewal.due = renew_keys;

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "logfmt.h"
@@ -127,12 +128,6 @@ static int add(struct teams *ts, unsigned index)
 	return 0;
 }
 
-void teams_open(struct teams *ts)
-{
-	ts->restart.due = on_restart;
-	ts->census.due = on_census;
-}
-
 static void tell(const struct team *team, enum role role, int sig)
 {
 	if (team->pid[role])
@@ -182,23 +177,88 @@ static void drain(const struct team *team)
 	tell(team, team->pid[ROLE_HANDSHAKE] ? ROLE_HANDSHAKE : ROLE_DATA, SIGHUP);
 }
 
-int teams_renew(struct teams *ts, unsigned count)
+static void drain_before(struct teams *ts, unsigned generation)
+{
+	for (const struct team *team = ts->first; team; team = team->next)
+		if (team->generation < generation)
+			drain(team);
+	remove_those_over(ts);
+}
+
+static void on_begun(struct source *source, uint32_t events)
+{
+	struct teams *ts = owner_of(source, struct teams, begun);
+	eventfd_t n;
+
+	(void)events;
+	if (eventfd_read(source->fd, &n) < 0 || !ts->awaited)
+		return;
+	ts->awaited -= n < ts->awaited ? (unsigned)n : ts->awaited;
+	if (ts->awaited)
+		return;
+	drain_before(ts, ts->generation);
+	ts->renewed(ts->arg);
+}
+
+void teams_open(struct teams *ts)
+{
+	ts->restart.due = on_restart;
+	ts->census.due = on_census;
+	ts->ready = -1;
+	ts->begun = (struct source){ -1, on_begun };
+}
+
+static int start_all(struct teams *ts, unsigned count)
 {
 	int err = 0;
 
-	ts->generation++;
 	for (unsigned i = 0; i < count && !err; i++) {
 		err = add(ts, i);
 		if (!err)
 			err = start_missing(ts, ts->first);
 	}
-	if (err)
-		disown(ts);
-	for (const struct team *team = ts->first; team; team = team->next)
-		if (team->generation < ts->generation)
-			drain(team);
-	remove_those_over(ts);
+	return err;
+}
+
+/* Who is of a generation before is not waited for any more. */
+static int await(struct teams *ts, unsigned count)
+{
+	struct source before = ts->begun;
+	int err;
+
+	ts->begun.fd = ts->ready;
+	err = loop_add(ts->loop, &ts->begun, EPOLLIN);
+	if (err) {
+		ts->begun = before;
+		return err;
+	}
+	ts->awaited = count;
+	if (before.fd >= 0) {
+		loop_remove(ts->loop, &before); /* it is open elsewhere */
+		close(before.fd);
+	}
+	return 0;
+}
+
+int teams_renew(struct teams *ts, unsigned count)
+{
+	int err, before = ts->ready;
+
+	ts->ready = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	err = ts->ready < 0 ? -errno : 0;
+	ts->generation++;
+	if (!err)
+		err = start_all(ts, count);
+	if (!err)
+		err = await(ts, count);
 	on_census(&ts->census);
+	if (!err)
+		return 0;
+	if (ts->ready >= 0)
+		close(ts->ready);
+	ts->ready = before;
+	disown(ts);
+	drain_before(ts, 1);
 	return err;
 }
 
@@ -262,6 +322,8 @@ void teams_stop(struct teams *ts)
 
 void teams_leave(const struct teams *ts, int keep)
 {
+	if (ts->begun.fd >= 0 && ts->begun.fd != ts->ready)
+		close(ts->begun.fd);
 	for (const struct team *team = ts->first; team; team = team->next)
 		for (enum role role = 0; role < ROLES; role++)
 			if (team->channel[role] != keep)

@@ -26,25 +26,29 @@ struct teams {
 	struct loop *loop;
 	struct ledger *ledger;
 	unsigned generation;
+	int ready; /* an eventfd: each handshake process adds 1 when it accepts */
+	struct source begun;
+	unsigned awaited;
 	bool stopping;
 	struct timer restart, census;
 	struct team *first;
 	/* in a new process, by the present settings; does not return */
 	void (*be)(void *arg, const struct team *team, enum role role);
-	void (*gone)(void *arg); /* stopping, and none is left */
+	void (*renewed)(void *arg); /* all of a generation accept: those before are told to end */
+	void (*gone)(void *arg);    /* stopping, and none is left */
 	void *arg;
 };
 
-/* loop, ledger, be, gone and arg are set. */
+/* loop, ledger, be, renewed, gone and arg are set. */
 void teams_open(struct teams *teams);
-/* Starts a generation, and makes those before drain. 0, or a negative errno, and all is as it
- * was. */
+/* Starts a generation; when it accepts those before drain. 0, or a negative errno, and all is
+ * as it was. */
 int teams_renew(struct teams *teams, unsigned count);
 /* Of waitpid(2). */
 void teams_bury(struct teams *teams, pid_t pid, int status);
 /* SIGTERM to all; the second time SIGKILL. */
 void teams_stop(struct teams *teams);
-/* In a new process: closes the channels, but for one end. */
+/* In a new process: closes the channels, but for one end; ready stays, too. */
 void teams_leave(const struct teams *teams, int keep);
 
 #endif

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -244,6 +245,9 @@ static int start(struct worker *w)
 		err = listen_all(w);
 	if (!err)
 		weigh(w); /* those before may have left nothing of the limit */
+	if (!err && eventfd_write(w->plan->ready, 1) < 0)
+		err = -errno;
+	close(w->plan->ready);
 	return err;
 }
 

@@ -237,6 +237,17 @@ def test_confinement_seen_from_outside(serve, one, backend):
     assert not [name for name in os.listdir("/tmp") if name.startswith("tlsfd-root.")]
 
 
+def in_a_namespace(path):
+    """A program that is BIN with mounts of its own."""
+    path.write_text("#!/bin/sh\nexec unshare --mount '%s' \"$@\"\n" % BIN)
+    path.chmod(0o755)
+    return str(path)
+
+
+def mount(server, *what):
+    subprocess.run(["nsenter", "-t", str(server.process.pid), "-m", *what], check=True)
+
+
 def roots(server):
     return [os.listdir("/proc/%d/root" % pid) for pid in server.workers()]
 
@@ -244,16 +255,12 @@ def roots(server):
 @needs_root
 def test_an_empty_root_after_a_reload(serve, backend, tmp_path):
     """When /tmp, where it is made, can't be written to any more."""
-    program = tmp_path / "tlsfd"
-    program.write_text("""#!/bin/sh
-        exec unshare --mount '%s' "$@"\n""" % BIN)
-    program.chmod(0o755)
-    server = serve("--workers", "1", "--self-signed", "--forward", backend().target, binary=str(program))
+    server = serve("--workers", "1", "--self-signed", "--forward", backend().target,
+                   binary=in_a_namespace(tmp_path / "program"))
     old = server.workers()
     with talking(server, b"x"):
         wait_for(lambda: roots(server) == [[], []])
-    subprocess.run(["nsenter", "-t", str(server.process.pid), "-m", "mount", "-t", "tmpfs", "-o", "ro", "none",
-                    "/tmp"], check=True)
+    mount(server, "mount", "-t", "tmpfs", "-o", "ro", "none", "/tmp")
     server.signal(signal.SIGHUP)
     server.line(event="reload")
     wait_for(lambda: not set(old) & set(server.workers()) and len(server.workers()) == 2)
@@ -489,6 +496,32 @@ def test_a_slow_data_process(serve, one, backend):
     for client in clients:
         client.join()
     assert answers == [b"hello"] * 60
+
+
+@needs_root
+def test_the_old_go_on_until_the_new_can(serve, one, backend, tmp_path):
+    """Who becomes a user reads /etc/group: it hangs there."""
+    fifo = str(tmp_path / "group")
+    os.mkfifo(fifo)
+    server = serve("--workers", "1", "--user", "nobody", "--forward", backend(saying(b"hello")).target, *one,
+                   binary=in_a_namespace(tmp_path / "program"))
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
+    old = set(server.workers("handshake"))
+    mount(server, "mount", "--bind", fifo, "/etc/group")
+    server.signal(signal.SIGHUP)
+    wait_for(lambda: len(server.workers("handshake")) == 2)
+    for _ in range(5):
+        with server.connect() as connection:
+            assert answer(connection) == b"hello"
+    assert not server.matching(event="reload") and old <= set(server.workers("handshake"))
+    mount(server, "umount", "--lazy", "/etc/group")
+    with open(fifo, "wb"):
+        pass
+    server.line(event="reload")
+    wait_for(lambda: len(server.workers()) == 2 and not old & set(server.workers()))
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
 
 
 @needs_kernel
