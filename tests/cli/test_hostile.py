@@ -127,7 +127,7 @@ def test_files_of_the_parent(serve, one, backend, tmp_path):  # noqa: F811
     folder = os.open(tmp_path, os.O_RDONLY)
     with key:
         server = serve("--forward", backend(saying(b"hello")).target, "--workers", "1", "--metrics", "127.0.0.1:0",
-                       "--cert", name, "--key", "/dev/fd/%d" % key.fileno(), pass_fds=(key.fileno(), folder))
+                       "--cert", name, "--key", "/proc/self/fd/%d" % key.fileno(), pass_fds=(key.fileno(), folder))
     os.close(folder)
     with server.connect() as connection:
         assert answer(connection) == b"hello"

@@ -188,6 +188,7 @@ def test_a_path_needs_no_tcp(serve, one, backend, tmp_path):
         assert [line["connect-abstract"] for line in server.matching(event="self-check")] == [said] * 2
     with server.connect() as connection:
         assert answer(connection) == b"hello"
+    assert server.line(event="connection")["tx"] == expected_place()
 
 
 @needs_kernel
