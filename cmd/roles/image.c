@@ -12,6 +12,7 @@
 /* Where there is no /proc, by the name that it was started by. */
 int image_open(void)
 {
+	/* NOLINTNEXTLINE(performance-no-int-to-ptr): it is one */
 	const char *name = (const char *)getauxval(AT_EXECFN);
 	int high, fd = open("/proc/self/exe", O_PATH | O_CLOEXEC);
 
