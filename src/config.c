@@ -11,6 +11,7 @@
 
 #include "chain.h"
 #include "keyring.h"
+#include "offer.h"
 #include "rekey.h"
 #include "staple.h"
 
@@ -27,11 +28,11 @@ static int set_session_id_context(SSL_CTX *ctx)
 
 static int set_up(SSL_CTX *ctx)
 {
-	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
-					 SSL_OP_CIPHER_SERVER_PREFERENCE);
+	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
 	/* the machine's openssl.cnf may say otherwise */
 	SSL_CTX_clear_options(ctx, SSL_OP_ENABLE_KTLS | SSL_OP_IGNORE_UNEXPECTED_EOF |
-					   SSL_OP_ALLOW_NO_DHE_KEX);
+					   SSL_OP_ALLOW_NO_DHE_KEX |
+					   SSL_OP_CIPHER_SERVER_PREFERENCE);
 	SSL_CTX_set_read_ahead(ctx, 0);
 	SSL_CTX_set_max_early_data(ctx, 0);
 	SSL_CTX_set_recv_max_early_data(ctx, 0);
@@ -40,7 +41,7 @@ static int set_up(SSL_CTX *ctx)
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
 	/* a chain is what was given, not what the trust store can add */
 	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
-	return set_session_id_context(ctx) ? 0 : -ENOMEM;
+	return offer_default_groups(ctx) && set_session_id_context(ctx) ? 0 : -ENOMEM;
 }
 
 int tlsfd_config_new(struct tlsfd_config **config)

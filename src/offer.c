@@ -16,7 +16,11 @@ enum { ASK_AGAIN_SECONDS = 60, LIST_MAX = 1024 };
 
 /* ---- the default ---- */
 
-/* AEAD with forward secrecy. DHE is left to those who ask for it (RFC 9325 section 4.1). */
+/*
+ * Mozilla's "intermediate" (wiki.mozilla.org/Security/Server_Side_TLS), without its DHE suites:
+ * these are left to those who ask for them (RFC 9325 section 4.1). All are good, so that a
+ * server lets its clients choose: they know whether they have AES in hardware.
+ */
 static const struct suite {
 	const char *name;
 	int version, nid;
@@ -24,17 +28,27 @@ static const struct suite {
 	{ "TLS_AES_128_GCM_SHA256", TLS1_3_VERSION, NID_aes_128_gcm },
 	{ "TLS_AES_256_GCM_SHA384", TLS1_3_VERSION, NID_aes_256_gcm },
 	{ "TLS_CHACHA20_POLY1305_SHA256", TLS1_3_VERSION, NID_chacha20_poly1305 },
-	{ "TLS_AES_128_CCM_SHA256", TLS1_3_VERSION, NID_aes_128_ccm },
 	{ "ECDHE-ECDSA-AES128-GCM-SHA256", TLS1_2_VERSION, NID_aes_128_gcm },
 	{ "ECDHE-RSA-AES128-GCM-SHA256", TLS1_2_VERSION, NID_aes_128_gcm },
 	{ "ECDHE-ECDSA-AES256-GCM-SHA384", TLS1_2_VERSION, NID_aes_256_gcm },
 	{ "ECDHE-RSA-AES256-GCM-SHA384", TLS1_2_VERSION, NID_aes_256_gcm },
 	{ "ECDHE-ECDSA-CHACHA20-POLY1305", TLS1_2_VERSION, NID_chacha20_poly1305 },
 	{ "ECDHE-RSA-CHACHA20-POLY1305", TLS1_2_VERSION, NID_chacha20_poly1305 },
-	{ "ECDHE-ECDSA-AES128-CCM", TLS1_2_VERSION, NID_aes_128_ccm },
 };
 
 enum { N_SUITES = sizeof(suites) / sizeof(suites[0]) };
+
+/* Of the other groups that OpenSSL has ffdhe8192 costs a server 100 times as much as it costs a
+ * client, who can send the same key share again and again. */
+bool offer_default_groups(SSL_CTX *ctx)
+{
+	static const char curves[] = "X25519:P-256:P-384";
+	/* key shares of both that come first: not every server has the first */
+	static const char hybrid[] = "?*X25519MLKEM768 / *X25519:P-256 / P-384";
+	bool has_hybrid = OpenSSL_version_num() >= 0x30500000L;
+
+	return SSL_CTX_set1_groups_list(ctx, has_hybrid ? hybrid : curves) == 1;
+}
 
 static uint64_t all_of(int version, int nid)
 {
@@ -68,9 +82,11 @@ static uint64_t ask_version(int version, uint64_t before, bool *no)
 
 	for (size_t i = 0; i < n_ciphers; i++) {
 		uint64_t those = all_of(version, ciphers[i].nid);
-		enum probe_verdict verdict =
-			probe_cipher(&ciphers[i], (uint16_t)version).verdict;
+		enum probe_verdict verdict;
 
+		if (!those)
+			continue;
+		verdict = probe_cipher(&ciphers[i], (uint16_t)version).verdict;
 		*no |= verdict == PROBE_NO;
 		set |= verdict == PROBE_YES ? those : verdict == PROBE_NO ? 0 : those & before;
 	}
@@ -230,6 +246,7 @@ static int set(struct tlsfd_config *config, const struct lists *l)
 	if (SSL_CTX_set_ciphersuites(config->ctx, l->tls13) != 1 ||
 	    (l->size12 && SSL_CTX_set_cipher_list(config->ctx, l->tls12) != 1))
 		return config_fail_openssl(config, "ciphers");
+	SSL_CTX_set_options(config->ctx, SSL_OP_CIPHER_SERVER_PREFERENCE);
 	config->offer.given = true;
 	config->common = "ciphers";
 	config->offer.tls13 = l->size13;

@@ -1,5 +1,6 @@
 /*
- * The ciphers that are offered: the list that was given, or what the kernel takes.
+ * The ciphers that are offered: the list that was given, or what the kernel takes of
+ * Mozilla's "intermediate"; and its groups.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -7,6 +8,9 @@
 #define TLSFD_OFFER_H
 
 #include "config.h"
+
+/* False: memory is short. */
+bool offer_default_groups(SSL_CTX *ctx);
 
 /* At the first use of the config: the ciphers of its SSL_CTX. 0 or a negative errno. */
 int offer_settle(struct tlsfd_config *config);

@@ -55,10 +55,11 @@ enum tlsfd_version { TLSFD_TLS_1_2 = 0x0303, TLSFD_TLS_1_3 = 0x0304 };
 /* Default: TLS 1.2 to 1.3. */
 TLSFD_CHECKED int tlsfd_config_set_versions(struct tlsfd_config *, enum tlsfd_version min,
 					    enum tlsfd_version max);
-/* Names of OpenSSL or IANA, separated by colons; both versions' in one list. Default: the
- * AEAD suites with (EC)DHE of TLS 1.3 and with ECDHE of TLS 1.2 that this kernel takes both
- * ways; all of a version's where it takes none of them. */
+/* Names of OpenSSL or IANA, separated by colons; both versions' in one list, in a server's order
+ * of preference. Default: of Mozilla's "intermediate" what this kernel takes both ways, all of a
+ * version's where it takes none of them; clients choose. */
 TLSFD_CHECKED int tlsfd_config_set_ciphers(struct tlsfd_config *, const char *list);
+/* Default: X25519MLKEM768 (from OpenSSL 3.5 on), X25519, P-256, P-384. */
 TLSFD_CHECKED int tlsfd_config_set_groups(struct tlsfd_config *, const char *list);
 /* In order of preference, separated by commas: "h2,http/1.1". A server without a common
  * one refuses (no_application_protocol). */
