@@ -45,7 +45,8 @@ int metrics_process(int argc, char **argv);
 int verb_help(const char *name);
 /* Flushes stdout: the status given, or EXIT_BROKEN if something was not written. */
 int finish_output(int status);
-/* Or a socket of ours would be the stdin, or the stderr, that somebody closed. */
+/* Or a socket of ours would be the stdin, or the stderr, that somebody closed. Writing to a
+ * stdout that was closed fails. */
 void open_standard_fds(void);
 
 #endif

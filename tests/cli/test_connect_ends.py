@@ -347,6 +347,26 @@ def test_stdin_is_closed(certs):
     assert server.finish() == b""
 
 
+@pytest.mark.parametrize("text, status", [(b"an answer", BROKEN), (b"", OK)], ids=["something", "nothing"])
+def test_stdout_is_closed(certs, text, status):
+    """What can't be written is not lost in silence."""
+    def talk(peer):
+        try:
+            peer.sendall(text)
+            peer.unwrap()
+        except OSError:
+            pass
+
+    server = Server(tls(certs, talk))
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", BIN, "connect", "--ca", certs.root,
+                           f"localhost:{server.port}"], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                          timeout=LIMIT, check=False)
+    assert done.returncode == status, done.stderr
+    if text:
+        one_line(done, BROKEN, "stdout", "Bad file descriptor")
+    server.finish()
+
+
 def test_a_file_of_proc(certs):
     """A regular file that can't be spliced, and says that it is empty."""
     server = Server(tls(certs, receive_all))
