@@ -48,6 +48,7 @@ struct tlsfd {
 	struct tlsfd_config *config; /* for the handshake only */
 	const struct tlsfd_config *for_name; /* of config's, the one for server_name */
 	char *server_name;	     /* likewise: SNI */
+	uint16_t version;	     /* agreed on, likewise; 0: not yet */
 	struct sessions *sessions;   /* a client's by tlsfd_connect; NULL: not wanted */
 	struct facts *facts;
 	struct tlsfd_report report;

@@ -137,7 +137,7 @@ const struct tlsfd_report *tlsfd_report(const struct tlsfd *c)
 
 enum tlsfd_version tlsfd_version(const struct tlsfd *c)
 {
-	return c->facts ? c->facts->version : 0;
+	return c->facts ? c->facts->version : c->version;
 }
 
 const char *tlsfd_cipher(const struct tlsfd *c)
@@ -152,7 +152,9 @@ const char *tlsfd_alpn(const struct tlsfd *c)
 
 const char *tlsfd_server_name(const struct tlsfd *c)
 {
-	return c->facts ? c->facts->names + c->facts->alpn_size + 1 : "";
+	if (c->facts)
+		return c->facts->names + c->facts->alpn_size + 1;
+	return c->server_name ? c->server_name : "";
 }
 
 bool tlsfd_resumed(const struct tlsfd *c)

@@ -60,6 +60,9 @@ static int fail_protocol(struct tlsfd *c, enum way way)
 	int reason = ERR_GET_REASON(error);
 	const char *text = ERR_reason_error_string(error);
 
+	/* TLS 1.3: found before names.c is asked */
+	if (reason == SSL_R_NO_SHARED_CIPHER)
+		c->version = (uint16_t)SSL_version(c->ssl);
 	if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED)
 		return fail_certificate(c, way);
 	if (reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)

@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "connection.h"
+#include "failure.h"
 #include "offer.h"
 
 enum { NAME_MAX_SIZE = 255 };
@@ -123,14 +124,21 @@ static size_t host_name(SSL *ssl, char name[NAME_MAX_SIZE + 1])
 	return is_name(name) && name[0] != '*' ? n : 0;
 }
 
+static int refuse(struct tlsfd *c, int *alert, int number, const char *why)
+{
+	failf(c, RX, -EPROTO, "%s", why);
+	*alert = number;
+	return SSL_CLIENT_HELLO_ERROR;
+}
+
 /* After HelloRetryRequest the name is the same (RFC 8446 section 4.1.2), or one name's
  * config would serve another's client. */
-static int check_second_hello(const struct tlsfd *c, const char *name, int *alert)
+static int check_second_hello(struct tlsfd *c, const char *name, int *alert)
 {
 	if (strcmp(name, c->server_name ? c->server_name : "") == 0)
 		return SSL_CLIENT_HELLO_SUCCESS;
-	*alert = SSL_AD_ILLEGAL_PARAMETER;
-	return SSL_CLIENT_HELLO_ERROR;
+	return refuse(c, alert, SSL_AD_ILLEGAL_PARAMETER,
+		      "the second ClientHello asks for another name");
 }
 
 static int go_by_name(SSL *ssl, const struct tlsfd_config *for_name, int *alert)
@@ -142,6 +150,15 @@ static int go_by_name(SSL *ssl, const struct tlsfd_config *for_name, int *alert)
 	SSL_set_verify(ssl, config_server_verify(for_name), NULL);
 	SSL_set_verify_depth(ssl, SSL_CTX_get_verify_depth(for_name->ctx));
 	return SSL_CLIENT_HELLO_SUCCESS;
+}
+
+/* Without a certificate for all others. RFC 8446 section 9.2 has missing_extension for clients
+ * that ask for no name; of that OpenSSL makes handshake_failure as long as there is no version. */
+static int refuse_others(struct tlsfd *c, int *alert, bool named)
+{
+	return refuse(c, alert, SSL_AD_UNRECOGNIZED_NAME,
+		      named ? "no certificate is for the name that the client asks for" :
+			      "the client asks for no name");
 }
 
 /*
@@ -162,23 +179,24 @@ static int on_client_hello(SSL *ssl, int *alert, void *arg)
 	if (c->greeted)
 		return check_second_hello(c, name, alert);
 	c->greeted = true;
-	if (!*name)
-		return SSL_CLIENT_HELLO_SUCCESS;
-	c->server_name = strdup(name);
-	for_name = look_up(c->config->names, name);
+	for_name = *name ? look_up(c->config->names, name) : NULL;
+	c->server_name = *name ? strdup(name) : NULL;
 	c->for_name = for_name;
 	if (for_name)
 		return go_by_name(ssl, for_name, alert);
-	if (c->config->has_certificate)
-		return SSL_CLIENT_HELLO_SUCCESS;
-	*alert = SSL_AD_UNRECOGNIZED_NAME;
-	return SSL_CLIENT_HELLO_ERROR;
+	return c->config->has_certificate ? SSL_CLIENT_HELLO_SUCCESS :
+					    refuse_others(c, alert, *name);
 }
 
-/* RFC 6066 section 3: a server that went by the name says so. */
+/* RFC 6066 section 3: a server that went by the name says so. OpenSSL asks with or without a
+ * name, in either role, when the version has just been agreed on. */
 static int on_server_name(SSL *ssl, int *alert, void *arg)
 {
-	(void)ssl, (void)alert, (void)arg;
+	struct tlsfd *c = SSL_get_app_data(ssl);
+
+	(void)alert, (void)arg;
+	if (c)
+		c->version = (uint16_t)SSL_version(ssl);
 	return SSL_TLSEXT_ERR_OK;
 }
 

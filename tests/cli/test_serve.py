@@ -397,6 +397,19 @@ def test_expired_certificate_is_said(serve, ca, backend):
         assert answer(connection) == b"hello"
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_failures_have_a_name_and_a_version(serve, one, ca, backend, version):
+    """The line of a handshake that failed says what the ClientHello did."""
+    server = serve("--forward", backend().target, *one, "--client-ca", ca.root)
+    context = ssl.create_default_context(cafile=ca.root)
+    context.minimum_version = context.maximum_version = version
+    with pytest.raises(OSError), server.connect(context) as connection:
+        connection.recv(1)
+    line = server.line(event="connection", end="handshake")
+    assert (line["sni"], line["version"], line["cipher"]) == ("one.example", version.name.replace("_", "."), "")
+    assert "no certificate" in line["error"]
+
+
 def test_http_on_the_tls_port(serve, one, backend):
     server = serve("--forward", backend().target, *one)
     subprocess.run(["curl", "-s", "http://127.0.0.1:%d/" % server.port], check=False, timeout=LIMIT,

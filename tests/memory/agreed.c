@@ -177,10 +177,11 @@ static void check_name(const struct name_case *n, int version)
 	assert_int_equal(m.err, n->err);
 	if (!m.err) {
 		assert_int_equal(X509_cmp(SSL_get0_peer_certificate(m.peer), n->want->cert), 0);
-		assert_string_equal(tlsfd_server_name(m.c), n->name ? n->name : "");
 		assert_int_equal(tlsfd_kernel(m.c, TLSFD_RX), kernel_has_tls());
 		meet_talk(&m);
 	}
+	assert_string_equal(tlsfd_server_name(m.c), n->name ? n->name : "");
+	assert_int_equal(tlsfd_version(m.c), version);
 	meet_close(&m);
 	SSL_CTX_free(peer);
 }
@@ -231,22 +232,30 @@ static void test_name_and_retry_request(void **state)
 	SSL_CTX_free(peer);
 }
 
-static void test_unknown_name_without_default(void **state)
+static void check_no_default(const char *name, const char *why)
 {
 	enum { UNRECOGNIZED_NAME = 112 };
 	struct tlsfd_config *config = server_with_names(false);
 	SSL_CTX *peer = peer_context(NULL);
 	struct meeting m;
 
-	(void)state;
 	meet_open(&m, config, true, peer, NULL);
 	tlsfd_config_free(config);
-	SSL_set_tlsext_host_name(m.peer, "unknown.test");
+	SSL_set_tlsext_host_name(m.peer, name);
 	meet_shake(&m);
 	assert_int_equal(m.err, -EPROTO);
 	assert_int_equal(m.peer_alert, UNRECOGNIZED_NAME);
+	assert_says(tlsfd_error(m.c), why);
+	assert_string_equal(tlsfd_server_name(m.c), name ? name : "");
 	meet_close(&m);
 	SSL_CTX_free(peer);
+}
+
+static void test_unknown_name_without_default(void **state)
+{
+	(void)state;
+	check_no_default("unknown.test", "no certificate is for the name");
+	check_no_default(NULL, "asks for no name");
 }
 
 /* ---- resumption ---- */
@@ -433,6 +442,10 @@ static void check_nothing_in_common(bool server, const char *ciphers, const char
 	assert_int_equal(tlsfd_alert(m.c), m.peer_alert);
 	assert_true(m.peer_alert > 0);
 	assert_non_null(tlsfd_error(m.c));
+	assert_string_equal(tlsfd_server_name(m.c), server ? "" : "localhost");
+	/* a server has agreed on a version, if that is not what was missing */
+	if (server)
+		assert_int_equal(tlsfd_version(m.c), peer_max >= min ? TLSFD_TLS_1_3 : 0);
 	meet_close(&m);
 }
 
