@@ -95,7 +95,8 @@ static X509 *read_leaf(const char *path)
 
 /* Two certificates for one name, of RSA and of ECDSA perhaps: the first one is used. Nobody
  * asks for what is no server's name. */
-static int add_name(const struct load *l, const ASN1_STRING *name, struct tlsfd_config *config)
+static int add_name(const struct load *l, const ASN1_STRING *name, struct tlsfd_config *config,
+		    unsigned *added)
 {
 	char text[256];
 	int n = ASN1_STRING_length(name), err;
@@ -105,12 +106,13 @@ static int add_name(const struct load *l, const ASN1_STRING *name, struct tlsfd_
 	memcpy(text, ASN1_STRING_get0_data(name), (size_t)n);
 	text[n] = '\0';
 	err = tlsfd_config_add_name(l->base, text, config);
+	*added += !err;
 	if (err == -EINVAL)
 		log_error("warning", "%s", tlsfd_config_error(l->base));
 	return err == -EEXIST || err == -EINVAL ? 0 : fail_config(l, err, l->base);
 }
 
-static int add_names(const struct load *l, X509 *cert, struct tlsfd_config *config)
+static int add_names(const struct load *l, X509 *cert, struct tlsfd_config *config, unsigned *added)
 {
 	GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
 	int err = 0;
@@ -119,7 +121,7 @@ static int add_names(const struct load *l, X509 *cert, struct tlsfd_config *conf
 		const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
 
 		if (name->type == GEN_DNS)
-			err = add_name(l, name->d.dNSName, config);
+			err = add_name(l, name->d.dNSName, config, added);
 	}
 	GENERAL_NAMES_free(names);
 	return err;
@@ -183,9 +185,23 @@ static int set_certificate(const struct load *l, struct tlsfd_config *config,
 	return err ? fail_config(l, err, config) : set_responses(l, config);
 }
 
-static int add_for_names(const struct load *l, X509 *leaf, const struct files *files)
+static void warn_unused(const char *path)
+{
+	struct logline line;
+
+	log_begin(&line, "warning");
+	log_text(&line, "file", path);
+	log_text(
+		&line, "error",
+		"no client gets this certificate: it has no name (subjectAltName) that none before "
+		"it has");
+	log_end(&line);
+}
+
+static int add_for_names(const struct load *l, X509 *leaf, const struct files *files, bool others)
 {
 	struct tlsfd_config *config;
+	unsigned added = 0;
 	int err = tlsfd_config_new(&config);
 
 	if (err)
@@ -194,15 +210,18 @@ static int add_for_names(const struct load *l, X509 *leaf, const struct files *f
 	if (!err)
 		err = set_trust(l, config);
 	if (!err)
-		err = add_names(l, leaf, config);
+		err = add_names(l, leaf, config, &added);
+	if (!err && !added && !others)
+		warn_unused(files->cert);
 	tlsfd_config_free(config);
 	return err;
 }
 
-/* The first one is for all other names, too. */
+/* The first one is for all other names, too, unless these are refused. */
 static int add(const struct load *l, const struct files *files, bool first)
 {
-	int err = first ? set_certificate(l, l->base, files) : 0;
+	bool others = first && !l->service->refuse_unknown;
+	int err = others ? set_certificate(l, l->base, files) : 0;
 	X509 *leaf;
 
 	if (err)
@@ -213,7 +232,7 @@ static int add(const struct load *l, const struct files *files, bool first)
 		return -EINVAL;
 	}
 	warn_if_expired(leaf, files->cert);
-	err = add_for_names(l, leaf, files);
+	err = add_for_names(l, leaf, files, others);
 	X509_free(leaf);
 	return err;
 }

@@ -59,6 +59,16 @@ static int set_version(struct settings *s, const struct setting *setting, const 
 	return err;
 }
 
+static int set_unknown_name(struct settings *s, const struct setting *setting, const char *value)
+{
+	static const struct word words[] = { { "default", false }, { "refuse", true }, { 0 } };
+	int got = 0, err = set_word(s, setting, value, words, &got);
+
+	if (!err)
+		((struct service *)s->target)->refuse_unknown = got;
+	return err;
+}
+
 /* ---- the table ---- */
 
 #define AT(member) .offset = offsetof(struct service, member)
@@ -78,6 +88,8 @@ const struct setting service_settings[] = {
 	  set_text, AT(cert_dir) },
 	{ "self-signed", NULL, "a certificate made now, for trying things out", set_switch,
 	  AT(self_signed) },
+	{ "unknown-name", "WORD", "asked for: default (take the first certificate) or refuse",
+	  set_unknown_name, AT(refuse_unknown) },
 	{ "client-ca", "FILE", "who signs the certificates of clients", set_text, AT(client_ca) },
 	{ "client-auth", "WORD", "none, optional, required (default with --client-ca)",
 	  set_client_auth, AT(client_auth) },
@@ -87,8 +99,8 @@ const struct setting service_settings[] = {
 	{ "alpn", "LIST", "application protocols: h2,http/1.1", set_text, AT(alpn) },
 	{ "min-version", "VERSION", "1.2 (default) or 1.3", set_version, AT(min_version) },
 	{ "max-version", "VERSION", "1.2 or 1.3 (default)", set_version, AT(max_version) },
-	{ "ciphers", "LIST", "default: of Mozilla's \"intermediate\" what this kernel has", set_text,
-	  AT(ciphers) },
+	{ "ciphers", "LIST", "default: of Mozilla's \"intermediate\" what this kernel has",
+	  set_text, AT(ciphers) },
 	{ "groups", "LIST", "for the key exchange (X25519, P-256, P-384)", set_text, AT(groups) },
 	{ "require-kernel", NULL, "refuse connections that would stay in user space", set_switch,
 	  AT(require_kernel) },
@@ -175,19 +187,36 @@ static int check_addresses(const struct service *s, struct settings *settings)
 
 /* ---- reading ---- */
 
+static int check_certificates(const struct service *s, struct settings *settings)
+{
+	bool files = s->cert.count || s->cert_dir;
+
+	if (!files && !s->self_signed)
+		return settings_fail(settings, -EINVAL,
+				     "a certificate is needed: --cert and --key, --cert-dir, or "
+				     "--self-signed for a try");
+	if (s->self_signed && (files || s->refuse_unknown))
+		return settings_fail(settings, -EINVAL, "--self-signed and %s exclude each other",
+				     s->cert.count ? "--cert" :
+				     s->cert_dir   ? "--cert-dir" :
+						     "--unknown-name refuse");
+	if (s->key.count && s->key.count != s->cert.count)
+		return settings_fail(settings, -EINVAL, "there are %zu --cert but %zu --key",
+				     s->cert.count, s->key.count);
+	return 0;
+}
+
 static int check(const struct service *s, struct settings *settings)
 {
+	int err;
+
 	if (!s->listen.count && !s->check_config)
 		return settings_fail(settings, -EINVAL, "--listen ADDR is needed");
 	if (!s->forward.count)
 		return settings_fail(settings, -EINVAL, "--forward HOST:PORT is needed");
-	if (!s->cert.count && !s->cert_dir && !s->self_signed)
-		return settings_fail(settings, -EINVAL,
-				     "a certificate is needed: --cert and --key, --cert-dir, or "
-				     "--self-signed for a try");
-	if (s->key.count && s->key.count != s->cert.count)
-		return settings_fail(settings, -EINVAL, "there are %zu --cert but %zu --key",
-				     s->cert.count, s->key.count);
+	err = check_certificates(s, settings);
+	if (err)
+		return err;
 	if (s->client_auth != TLSFD_CLIENT_AUTH_NONE && !s->client_ca)
 		return settings_fail(settings, -EINVAL, "--client-auth needs --client-ca FILE");
 	if (s->min_version > s->max_version)

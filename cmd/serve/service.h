@@ -16,6 +16,7 @@ struct service {
 	struct texts ocsp;
 	char *cert_dir, *client_ca, *crl, *alpn, *ciphers, *groups, *user, *group, *config;
 	char *metrics;
+	bool refuse_unknown; /* clients that ask for a name that no certificate has, or for none */
 	bool self_signed, require_kernel, check_config, self_check;
 	enum tlsfd_client_auth client_auth;
 	enum tlsfd_version min_version, max_version;

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from connecting import HANDSHAKE, KERNEL, OK, Server, connect, one_line, only, receive_all, refused, said, tls, V12
-from serving import LIMIT, Serve, answer, openssl, saying
+from serving import LIMIT, Serve, answer, expected_place, openssl, saying
 
 NO_KERNEL_HAS = "ECDHE-ECDSA-AES128-SHA256"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -64,6 +64,36 @@ def test_serve_groups(serve, one, backend):
     server.line(event="connection")
     assert s_client(server, "-groups", "X25519:P-256").returncode != 0
     assert server.line(2, event="connection")["end"] == "handshake"
+
+
+@pytest.mark.parametrize("word", ["default", "refuse"])
+@pytest.mark.parametrize("name, known", [("two.example", True), ("three.example", False), (None, False)])
+def test_serve_unknown_name(serve, one, ca, backend, word, name, known):
+    cert, key = ca.issue("two.example")
+    server = serve("--forward", backend(saying(b"hello")).target, *one, "--cert", cert, "--key", key,
+                   "--unknown-name", word)
+    if known or word == "default":
+        with server.connect(name=name) as connection:
+            assert answer(connection) == b"hello"
+    else:
+        with pytest.raises(ssl.SSLError, match="(?i)unrecognized.name"):
+            server.connect(name=name)
+        line = server.line(event="connection", end="handshake")
+        assert line["sni"] == (name or "") and ("no certificate is for the name" if name else "no name") in line["error"]
+
+
+def test_serve_says_which_certificate_nobody_gets(serve, one, ca, backend, tmp_path):
+    cert, key = str(tmp_path / "bare.pem"), str(tmp_path / "bare.key")
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out",
+            cert, "-subj", "/CN=bare.example", "-days", "30")
+    server = serve("--forward", backend().target, *one, "--cert", cert, "--key", key)
+    assert "no client gets" in server.line(event="warning", file=cert)["error"]
+    assert len(server.matching(event="warning")) == len(server.matching(event="warning", file=cert)) + (
+        expected_place() == "user")
+    first = serve("--forward", backend().target, "--cert", cert, "--key", key, *one)  # it is for all others
+    assert not [line for line in first.matching(event="warning") if "file" in line]
+    strict = serve("--forward", backend().target, "--cert", cert, "--key", key, *one, "--unknown-name", "refuse")
+    strict.line(event="warning", file=cert)
 
 
 @needs_root
