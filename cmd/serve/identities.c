@@ -70,27 +70,46 @@ static int set_offer(const struct load *l, struct tlsfd_config *config)
 
 /* ---- names ---- */
 
-static void warn_if_expired(const X509 *cert, const char *path)
+static void warn_of(const char *path, const char *error)
 {
 	struct logline line;
-	int since = X509_cmp_current_time(X509_get0_notAfter(cert));
 
-	if (since > 0)
-		return;
 	log_begin(&line, "warning");
 	log_text(&line, "file", path);
-	log_text(&line, "error", "the certificate has expired");
+	log_text(&line, "error", error);
 	log_end(&line);
 }
 
+/* To clients whose clock is right it is worth nothing. */
+static void warn_of_dates(const char *path, const X509 *cert, bool leaf)
+{
+	bool early = X509_cmp_current_time(X509_get0_notBefore(cert)) > 0;
+	bool late = X509_cmp_current_time(X509_get0_notAfter(cert)) < 0;
+
+	if (late)
+		warn_of(path, leaf ? "the certificate has expired" :
+				     "a certificate of the chain has expired");
+	if (early)
+		warn_of(path, leaf ? "the certificate is not valid yet" :
+				     "a certificate of the chain is not valid yet");
+}
+
+/* NULL: there is none. */
 static X509 *read_leaf(const char *path)
 {
 	FILE *file = fopen(path, "re");
-	X509 *cert = file ? PEM_read_X509(file, NULL, NULL, NULL) : NULL;
+	X509 *leaf = NULL, *cert = NULL;
 
+	while (file && (cert = PEM_read_X509(file, NULL, NULL, NULL))) {
+		warn_of_dates(path, cert, !leaf);
+		if (leaf)
+			X509_free(cert);
+		else
+			leaf = cert;
+	}
 	if (file)
 		fclose(file);
-	return cert;
+	return leaf;
 }
 
 /* Two certificates for one name, of RSA and of ECDSA perhaps: the first one is used. Nobody
@@ -185,19 +204,6 @@ static int set_certificate(const struct load *l, struct tlsfd_config *config,
 	return err ? fail_config(l, err, config) : set_responses(l, config);
 }
 
-static void warn_unused(const char *path)
-{
-	struct logline line;
-
-	log_begin(&line, "warning");
-	log_text(&line, "file", path);
-	log_text(
-		&line, "error",
-		"no client gets this certificate: it has no name (subjectAltName) that none before "
-		"it has");
-	log_end(&line);
-}
-
 static int add_for_names(const struct load *l, X509 *leaf, const struct files *files, bool others)
 {
 	struct tlsfd_config *config;
@@ -212,7 +218,8 @@ static int add_for_names(const struct load *l, X509 *leaf, const struct files *f
 	if (!err)
 		err = add_names(l, leaf, config, &added);
 	if (!err && !added && !others)
-		warn_unused(files->cert);
+		warn_of(files->cert, "no client gets this certificate: it has no name "
+				     "(subjectAltName) that none before it has");
 	tlsfd_config_free(config);
 	return err;
 }
@@ -231,7 +238,6 @@ static int add(const struct load *l, const struct files *files, bool first)
 		snprintf(l->error, l->size, "%s: no certificate can be read from it", files->cert);
 		return -EINVAL;
 	}
-	warn_if_expired(leaf, files->cert);
 	err = add_for_names(l, leaf, files, others);
 	X509_free(leaf);
 	return err;

@@ -25,8 +25,9 @@ void self_signed_free(struct self_signed *self);
 
 /*
  * The config for a service: the first certificate is for all names that no other has.
- * self: NULL, or the certificate to use; ratchet: the keys of session tickets. Expired certificates
- * are said on stderr. 0, or a negative errno with a sentence in error.
+ * self: NULL, or the certificate to use; ratchet: the keys of session tickets. Expired
+ * certificates, and those that no client gets, are said on stderr. 0, or a negative errno with a
+ * sentence in error.
  */
 int identities_load(struct tlsfd_config **config, const struct service *service,
 		    const struct self_signed *self, const struct ratchet *ratchet, char *error,

@@ -47,8 +47,8 @@ class Authority:
     def path(self, name):
         return os.path.join(self.folder, name)
 
-    def issue(self, name, *names, expired=False):
-        """The paths of a certificate for these names and of its key."""
+    def issue(self, name, *names, year=None):
+        """The paths of a certificate for these names and of its key. year: that it is good in; from now on."""
         request, cert, key = (self.path(name + end) for end in (".csr", ".pem", ".key"))
         openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
                 "-out", request, "-subj", "/CN=" + name)
@@ -60,7 +60,7 @@ class Authority:
                              ",".join("DNS:" + n for n in names or (name,))))
         with open(self.path("index"), "a", encoding="ascii"):
             pass
-        dates = ["-startdate", "20200101000000Z", "-enddate", "20200201000000Z"] if expired else ["-days", "30"]
+        dates = ["-startdate", "%d0101000000Z" % year, "-enddate", "%d0201000000Z" % year] if year else ["-days", "30"]
         openssl("ca", "-batch", "-config", self.path("ca.cnf"), "-extensions", "e", "-cert", self.root,
                 "-keyfile", self.path("root.key"), "-in", request, "-out", cert, "-notext", *dates)
         return cert, key

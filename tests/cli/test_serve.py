@@ -393,12 +393,35 @@ def test_port_in_use(serve, one, backend):
     assert status == 5 and "in use" in said
 
 
-def test_expired_certificate_is_said(serve, ca, backend):
-    cert, key = ca.issue("old.example", expired=True)
+@pytest.mark.parametrize("year, said", [(2020, "the certificate has expired"), (2048, "not valid yet")])
+def test_wrong_dates_are_said(serve, ca, backend, year, said):
+    cert, key = ca.issue("date%d.example" % year, year=year)
     server = serve("--forward", backend(saying(b"hello")).target, "--cert", cert, "--key", key)
-    assert "expired" in server.line(event="warning", file=cert)["error"]
+    assert said in server.line(event="warning", file=cert)["error"]
     with server.connect() as connection:
         assert answer(connection) == b"hello"
+
+
+@pytest.mark.parametrize("year, said", [(2020, "has expired"), (2048, "is not valid yet")])
+def test_wrong_dates_in_the_chain_are_said(serve, ca, backend, tmp_path, year, said):
+    """The files need not belong together: a server sends what it is given."""
+    cert, key = ca.issue("leaf.example")
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes(b"".join(open(path, "rb").read() for path in (cert, ca.issue("middle", year=year)[0])))
+    server = serve("--forward", backend().target, "--cert", str(chain), "--key", key)
+    assert server.line(event="warning", file=str(chain))["error"] == "a certificate of the chain " + said
+
+
+def test_no_kernel_tls_has_one_reason(serve, one, ca, backend):
+    """For serve and connect, and it is the kernel's, not a module that nobody may load."""
+    if expected_place() == "kernel":
+        pytest.skip("the kernel has TLS")
+    server = serve("--forward", backend(saying(b"hello")).target, *one)
+    done = subprocess.run([BIN, "connect", "-v", "--ca", ca.root, "--name", "one.example",
+                           "localhost:%d" % server.port], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          timeout=LIMIT, check=False)
+    why = server.line(event="connection")["why"]
+    assert " why=%s " % why in done.stderr and why == ("no-tls" if os.geteuid() == 0 else why)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
