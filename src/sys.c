@@ -203,14 +203,89 @@ static ssize_t read_all(int fd, char *data, size_t size)
 	return (ssize_t)have;
 }
 
+enum { FILE_MAX = 16 << 20, PIPE_WAIT_MS = 10000 };
+
+/* 0: there is something to read, or the end. */
+static int wait_for_pipe(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	int n = poll(&p, 1, PIPE_WAIT_MS);
+
+	if (n < 0)
+		return errno == EINTR ? 0 : -errno;
+	return n ? 0 : -ETIMEDOUT;
+}
+
+/* Bytes that come, and room for more of them. */
+struct growing {
+	char *data;
+	size_t size, room;
+};
+
+static int make_room(struct growing *g)
+{
+	size_t room = g->room ? 2 * g->room : 16384;
+	char *data;
+
+	if (g->size < g->room)
+		return 0;
+	if (g->size > FILE_MAX)
+		return -EFBIG;
+	data = OPENSSL_clear_realloc(g->data, g->room, room);
+	if (!data)
+		return -ENOMEM;
+	g->data = data;
+	g->room = room;
+	return 0;
+}
+
+/* A count, 0 at the end, -EAGAIN: once more. */
+static ssize_t read_more(int fd, struct growing *g)
+{
+	ssize_t n = make_room(g);
+
+	if (n)
+		return n;
+	n = read(fd, g->data + g->size, g->room - g->size);
+	if (n > 0)
+		g->size += (size_t)n;
+	if (n >= 0)
+		return n;
+	if (errno != EAGAIN && errno != EINTR)
+		return -errno;
+	n = wait_for_pipe(fd);
+	return n ? n : -EAGAIN;
+}
+
+/* As a shell's <(command): to the end, which must come. */
+static int read_pipe(int fd, char **data, size_t *size)
+{
+	struct growing g = { NULL, 0, 0 };
+	ssize_t n;
+
+	do
+		n = read_more(fd, &g);
+	while (n > 0 || n == -EAGAIN);
+	if (!n && g.size > FILE_MAX)
+		n = -EFBIG;
+	if (n) {
+		OPENSSL_clear_free(g.data, g.room);
+		return (int)n;
+	}
+	*data = g.data;
+	*size = g.size;
+	return 0;
+}
+
 static int read_open_file(int fd, char **data, size_t *size)
 {
-	enum { FILE_MAX = 16 << 20 };
 	struct stat st;
 	ssize_t n;
 
 	if (fstat(fd, &st) < 0)
 		return -errno;
+	if (S_ISFIFO(st.st_mode))
+		return read_pipe(fd, data, size);
 	if (!S_ISREG(st.st_mode))
 		return S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
 	if (st.st_size > FILE_MAX)
@@ -231,7 +306,7 @@ static int read_open_file(int fd, char **data, size_t *size)
 
 int sys_read_file(const char *path, char **data, size_t *size)
 {
-	/* O_NONBLOCK: a FIFO must not hold us up */
+	/* O_NONBLOCK: a FIFO that nobody writes to must not hold us up */
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	int err;
 

@@ -4,11 +4,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "logfmt.h"
@@ -30,6 +32,42 @@ static int fail(const struct load *l, int err, const char *sentence)
 static int fail_config(const struct load *l, int err, const struct tlsfd_config *config)
 {
 	return err ? fail(l, err, tlsfd_config_error(config)) : 0;
+}
+
+/* ---- files ---- */
+
+static int check_file(const struct load *l, const char *path)
+{
+	struct stat st;
+
+	if (!path || stat(path, &st) < 0 || !S_ISFIFO(st.st_mode))
+		return 0;
+	snprintf(l->error, l->size,
+		 "%s: a file is wanted, for it is read again at SIGHUP; this is a pipe", path);
+	return -EINVAL;
+}
+
+static int check_texts(const struct load *l, const struct texts *paths)
+{
+	int err = 0;
+
+	for (size_t i = 0; i < paths->count && !err; i++)
+		err = check_file(l, paths->at[i]);
+	return err;
+}
+
+static int check_files(const struct load *l)
+{
+	const struct service *s = l->service;
+	int err = check_texts(l, &s->cert);
+
+	if (!err)
+		err = check_texts(l, &s->key);
+	if (!err)
+		err = check_texts(l, &s->ocsp);
+	if (!err)
+		err = check_file(l, s->client_ca);
+	return err ? err : check_file(l, s->crl);
 }
 
 /* ---- what holds for every certificate ---- */
@@ -109,6 +147,7 @@ static X509 *read_leaf(const char *path)
 	}
 	if (file)
 		fclose(file);
+	ERR_clear_error();
 	return leaf;
 }
 
@@ -365,7 +404,9 @@ int identities_load(struct tlsfd_config **config, const struct service *service,
 		free(l.stapled);
 		return fail(&l, -ENOMEM, NULL);
 	}
-	err = set_offer(&l, l.base);
+	err = check_files(&l);
+	if (!err)
+		err = set_offer(&l, l.base);
 	if (!err)
 		err = set_trust(&l, l.base);
 	if (!err)

@@ -377,6 +377,16 @@ def test_mismatched_key(certs):
     one_line(connect(1, "--cert", certs.client, "--key", certs.server_key), CONFIG, "private key")
 
 
+def test_files_can_be_pipes(certs):
+    """A private key that is in no file: --key <(command)."""
+    server = Server(tls(certs, receive_all, demand(certs)))
+    done = subprocess.run(["bash", "-c", 'exec "$0" connect --ca "$1" --cert <(cat "$2") --key <(cat "$3") "$4"', BIN,
+                           certs.root, certs.client, certs.client_key, f"localhost:{server.port}"], input=b"x",
+                          capture_output=True, timeout=LIMIT, check=False)
+    assert done.returncode == OK, done.stderr
+    assert server.finish() == b"x"
+
+
 def test_config_file(certs, tmp_path):
     (tmp_path / "config").write_text(f"# a comment\nca {certs.root}\n# and another\n\nverbose\n")
     server = Server(tls(certs, receive_all))

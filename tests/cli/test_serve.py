@@ -387,6 +387,17 @@ def test_bad_settings(ca):
         assert said.count("\n") == 1 and said.startswith("tlsfd serve: "), said
 
 
+def test_a_pipe_is_no_file(one):
+    """It would be empty at the second reading."""
+    out, into = os.pipe()
+    os.close(into)
+    done = subprocess.run([BIN, "serve", "--listen", "127.0.0.1:0", "--forward", "127.0.0.1:1", "--cert",
+                           "/dev/fd/%d" % out, *one[2:]], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                          timeout=LIMIT, check=False, pass_fds=(out,))
+    os.close(out)
+    assert done.returncode == 4 and "this is a pipe" in done.stderr and done.stderr.count("\n") == 1
+
+
 def test_port_in_use(serve, one, backend):
     server = serve("--forward", backend().target, *one)
     status, said = refused("--listen", "127.0.0.1:%d" % server.port, "--forward", "127.0.0.1:1", *one)

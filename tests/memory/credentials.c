@@ -5,6 +5,9 @@
  * SPDX-License-Identifier: MIT
  */
 #include <errno.h>
+#include <sys/wait.h>
+#include <signal.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -133,6 +136,80 @@ static void test_files(void **state)
 	}
 }
 
+/* ---- pipes: a shell's <(command) ---- */
+
+/* A child writes text in two parts, and ends or (its pid is told then) doesn't. */
+static int pipe_with(const char *text, size_t n, pid_t *stays)
+{
+	int end[2];
+	pid_t pid;
+
+	assert_int_equal(pipe(end), 0);
+	pid = fork();
+	if (!pid) {
+		(void)!write(end[1], text, n / 2);
+		poll(NULL, 0, 20);
+		(void)!write(end[1], text + n / 2, n - n / 2);
+		if (stays)
+			pause();
+		_exit(0);
+	}
+	close(end[1]);
+	if (stays)
+		*stays = pid;
+	return end[0];
+}
+
+static int set_from_pipes(struct tlsfd_config *config, const char *cert, size_t size)
+{
+	int chain = pipe_with(cert, size, NULL);
+	int key = pipe_with(pki.good.key_pem, strlen(pki.good.key_pem), NULL);
+	char chain_path[32], key_path[32];
+	int got;
+
+	snprintf(chain_path, sizeof(chain_path), "/dev/fd/%d", chain);
+	snprintf(key_path, sizeof(key_path), "/dev/fd/%d", key);
+	got = tlsfd_config_set_certificate_file(config, chain_path, key_path);
+	close(chain);
+	close(key);
+	while (wait(NULL) > 0)
+		;
+	return got;
+}
+
+static void test_pipes(void **state)
+{
+	enum { TOO_BIG = (16 << 20) + 1 };
+	struct tlsfd_config *config = fresh();
+	char *big = calloc(1, TOO_BIG);
+
+	(void)state;
+	assert_non_null(big);
+	assert_int_equal(set_from_pipes(config, pki.good.cert_pem, strlen(pki.good.cert_pem)), 0);
+	assert_int_equal(set_from_pipes(config, "", 0), -EINVAL);
+	assert_says(tlsfd_config_error(config), "no certificate");
+	assert_int_equal(set_from_pipes(config, big, TOO_BIG), -EFBIG);
+	tlsfd_config_free(config);
+	free(big);
+}
+
+/* Somebody keeps it open and says no more. */
+static void test_silent_pipe(void **state)
+{
+	struct tlsfd_config *config = fresh();
+	pid_t pid;
+	int fd = pipe_with(pki.ca.cert_pem, strlen(pki.ca.cert_pem), &pid);
+	char name[32];
+
+	(void)state;
+	snprintf(name, sizeof(name), "/dev/fd/%d", fd);
+	assert_int_equal(tlsfd_config_set_ca_file(config, name), -ETIMEDOUT);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	close(fd);
+	tlsfd_config_free(config);
+}
+
 /* ---- the same from memory ---- */
 
 static int set_mem(struct tlsfd_config *config, enum file_setter setter, const char *a,
@@ -186,6 +263,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_files),
+		cmocka_unit_test(test_pipes),
+		cmocka_unit_test(test_silent_pipe),
 		cmocka_unit_test(test_memory),
 	};
 
