@@ -102,19 +102,24 @@ int set_config(struct settings *settings, const struct setting *setting, const c
 	return 0;
 }
 
+static void drop_texts(void *target, const struct setting *setting)
+{
+	struct texts *texts = member(target, setting);
+
+	while (texts->count)
+		free(texts->at[--texts->count]);
+	free(texts->at);
+	texts->at = NULL;
+}
+
 void settings_free(const struct setting *table, void *target)
 {
 	for (; table->name; table++) {
-		struct texts *texts = member(target, table);
-
 		if (table->set == set_text) {
 			free(*(char **)member(target, table));
 			*(char **)member(target, table) = NULL;
 		} else if (table->set == set_texts) {
-			while (texts->count)
-				free(texts->at[--texts->count]);
-			free(texts->at);
-			texts->at = NULL;
+			drop_texts(target, table);
 		}
 	}
 }
@@ -276,8 +281,14 @@ static int read_options(struct settings *settings, int argc, char **argv,
 	return err;
 }
 
+/* The first of a list takes the place of the config file's list. */
 static int set_one(struct settings *settings, const struct setting *setting, const char *value)
 {
+	uint64_t this = UINT64_C(1) << (setting - settings->table);
+
+	if (setting->set == set_texts && !(settings->said & this))
+		drop_texts(settings->target, setting);
+	settings->said |= this;
 	return setting->set(settings, setting, value);
 }
 

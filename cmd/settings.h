@@ -2,8 +2,8 @@
  * The settings of a verb: one table for the command line, the config file and --help.
  *
  * A config file has a setting a line: its name, blanks, its value. Lines that begin with
- * # are comments. What the command line says comes after the file and wins, but for
- * settings that may be given several times: these add up.
+ * # are comments. What the command line says wins: of a setting that may be given several
+ * times its list takes the place of the file's.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct settings;
 
@@ -32,6 +33,7 @@ struct settings {
 	void *target;		     /* what the setters fill in, zero or the defaults before */
 	char error[512];	     /* why it failed */
 	int operands;		     /* index of the first operand in argv */
+	uint64_t said;		     /* on the command line, a bit for each of the table */
 	bool help;		     /* --help was asked for; nothing is set */
 };
 

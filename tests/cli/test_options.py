@@ -10,7 +10,7 @@ import time
 import pytest
 
 from connecting import HANDSHAKE, KERNEL, OK, Server, connect, one_line, only, receive_all, refused, said, tls, V12
-from serving import LIMIT, Serve, answer, expected_place, openssl, saying
+from serving import LIMIT, Serve, answer, expected_place, openssl, saying, wait_for
 
 NO_KERNEL_HAS = "ECDHE-ECDSA-AES128-SHA256"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -126,7 +126,37 @@ def test_serve_handshake_timeout(serve, one, backend, seconds):
     assert server.line(event="connection")["error"] == "the handshake was not done in time"
 
 
+def listening(server):
+    """All addresses that it took; ends it."""
+    server.stop()
+    wait_for(lambda: server.ended)
+    return [line["addr"] for line in server.matching(event="listening")]
+
+
+def test_serve_lists_of_the_command_line_win(serve, one, ca, backend, tmp_path):
+    cert, key = ca.issue("file.example")
+    (tmp_path / "config").write_text("listen 127.0.0.1:0\nlisten 127.0.0.1:0\nforward 127.0.0.1:1\ncert %s\nkey %s\n" %
+                                     (cert, key))
+    whole = serve("--config", str(tmp_path / "config"), listen=None)
+    assert len(listening(whole)) == 2
+    server = serve("--config", str(tmp_path / "config"), *one, "--forward", backend(saying(b"hello")).target,
+                   "--unknown-name", "refuse")
+    for _ in range(4):  # with two targets one of them would fail
+        with server.connect() as connection:
+            assert answer(connection) == b"hello"
+    with pytest.raises(ssl.SSLError):
+        server.connect(name="file.example")
+    assert len(listening(server)) == 1
+
+
 # ---- connect ----
+
+def test_connect_listens_where_the_command_line_says(certs, tmp_path):
+    (tmp_path / "config").write_text("listen 127.0.0.1:0\nlisten 127.0.0.1:0\n")
+    options = ["--ca", certs.root, "--config", str(tmp_path / "config"), "localhost:1"]
+    for listen, count in (None, 2), ("127.0.0.1:0", 1):
+        assert len(listening(Serve(*options, listen=listen, verb="connect"))) == count
+
 
 @pytest.mark.parametrize("options, field, value", [
     (["--max-version", "1.2"], "version", "TLSv1.2"),
