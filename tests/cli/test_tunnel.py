@@ -66,6 +66,7 @@ class Servers:
             self.talk(peer)
 
     def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)  # or accept would keep the port
         self.listener.close()
 
 
