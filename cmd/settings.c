@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cmd.h"
+
 int settings_fail(struct settings *settings, int err, const char *format, ...)
 {
 	va_list args;
@@ -304,6 +306,11 @@ int settings_read(struct settings *settings, int argc, char **argv)
 	if (err || settings->help)
 		return err;
 	return read_options(settings, argc, argv, set_one);
+}
+
+int settings_status(int err)
+{
+	return err == -EINVAL ? EXIT_USAGE : err == -ENOMEM ? EXIT_FAILED : EXIT_CONFIG;
 }
 
 /* ---- --help ---- */

@@ -58,6 +58,8 @@ int settings_read(struct settings *settings, int argc, char **argv);
 /* Notes the sentence, returns err. */
 int settings_fail(struct settings *settings, int err, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+/* The exit status for what settings_read said. */
+int settings_status(int err);
 /* Frees what set_text and set_texts have kept. */
 void settings_free(const struct setting *table, void *target);
 /* The options as --help shows them. */

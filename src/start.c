@@ -196,8 +196,22 @@ static int check_argument(struct tlsfd_config *config, const char *name)
 	return 0;
 }
 
+/* RFC 6066 section 3, RFC 9525 section 6.3: the dot that ends a DNS name is neither sent nor in a
+ * certificate. */
+static const char *without_dot(const char *name, char copy[TLSEXT_MAXLEN_host_name + 1])
+{
+	size_t n = name ? strlen(name) : 0;
+
+	if (!n || name[n - 1] != '.')
+		return name;
+	memcpy(copy, name, n - 1);
+	copy[n - 1] = 0;
+	return copy;
+}
+
 int tlsfd_connect(struct tlsfd **conn, struct tlsfd_config *config, int fd, const char *name)
 {
+	char copy[TLSEXT_MAXLEN_host_name + 1];
 	int err;
 
 	if (!conn || !config)
@@ -208,7 +222,7 @@ int tlsfd_connect(struct tlsfd **conn, struct tlsfd_config *config, int fd, cons
 		err = start(conn, config, fd);
 	if (err)
 		return err;
-	err = set_up_client(*conn, name);
+	err = set_up_client(*conn, without_dot(name, copy));
 	if (err) {
 		tlsfd_free(*conn);
 		*conn = NULL;

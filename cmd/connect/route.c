@@ -16,7 +16,7 @@ static int read_wishes(struct settings *settings, int argc, char **argv)
 	if (!err && !settings->help)
 		err = wishes_check(settings, settings->target);
 	if (err)
-		return tell(err == -EINVAL ? EXIT_USAGE : EXIT_CONFIG, NULL, settings->error);
+		return tell(settings_status(err), NULL, settings->error);
 	if (!settings->help && argc != settings->operands + 1)
 		return tell(EXIT_USAGE, NULL,
 			    argc > settings->operands ? "one HOST:PORT is wanted" :

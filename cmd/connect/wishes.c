@@ -4,9 +4,10 @@
 #include <errno.h>
 #include <limits.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
-enum { DAY = 86400 };
+enum { DAY = 86400, NAME_MAX_SIZE = 255 };
 
 /* ---- setters ---- */
 
@@ -23,6 +24,15 @@ static int set_version(struct settings *s, const struct setting *setting, const 
 				     setting->name, value);
 	*(enum tlsfd_version *)(void *)((char *)s->target + setting->offset) = version;
 	return 0;
+}
+
+/* As tlsfd_connect takes it. */
+static int set_name(struct settings *s, const struct setting *setting, const char *value)
+{
+	if (!*value || *value == '.' || strchr(value, '*') || strlen(value) > NAME_MAX_SIZE)
+		return settings_fail(s, -EINVAL, "%s: '%s' is no name of a server", setting->name,
+				     value);
+	return set_text(s, setting, value);
 }
 
 static int set_starttls(struct settings *s, const struct setting *setting, const char *value)
@@ -62,7 +72,7 @@ const struct setting wishes_table[] = {
 	{ "cert", "FILE", "our certificate and its chain, if we are asked for one", set_text,
 	  AT(certificate) },
 	{ "key", "FILE", "its key (default: in the same file)", set_text, AT(key) },
-	{ "name", "NAME", "the server's name (default: HOST)", set_text, AT(name) },
+	{ "name", "NAME", "the server's name (default: HOST)", set_name, AT(name) },
 	{ "alpn", "LIST", "application protocols: h2,http/1.1", set_text, AT(alpn) },
 	{ "starttls", "PROTO", "smtp, imap, pop3, postgres or xmpp", set_starttls, AT(starttls) },
 	{ "min-version", "VERSION", "1.2 (the default) or 1.3", set_version, AT(min) },
@@ -109,6 +119,8 @@ void wishes_start(struct wishes *w)
 void wishes_free(struct wishes *w)
 {
 	settings_free(wishes_table, w);
+	free(w->name);
+	w->name = NULL;
 }
 
 int wishes_check(struct settings *s, const struct wishes *w)

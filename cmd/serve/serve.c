@@ -97,7 +97,7 @@ static int load(struct generation *g, struct master *m, struct trouble *t)
 
 	*g = nothing;
 	err = service_read(&g->service, &settings, m->argc, m->argv);
-	t->status = EXIT_USAGE;
+	t->status = settings_status(err);
 	if (err) {
 		snprintf(t->error, sizeof(t->error), "%s", settings.error);
 		return err;

@@ -366,6 +366,9 @@ def test_require_kernel(certs):
     (["--ciphers", "NONESUCH", "a:1"], CONFIG, "NONESUCH"),
     (["--alpn", ",", "a:1"], CONFIG, "alpn"),
     (["--config", "/nonexistent", "a:1"], CONFIG, "/nonexistent"),
+    (["--config", "/", "a:1"], CONFIG, "Is a directory"),
+    (["--name", "", "a:1"], USAGE, "''"),
+    (["--name", "*.example.org", "a:1"], USAGE, "no name of a server"),
 ])
 def test_wrong_options(args, status, named_word):
     done = subprocess.run([BIN, "connect", *args], stdin=subprocess.DEVNULL, capture_output=True,

@@ -362,7 +362,8 @@ def bad(ca):
     yield 2, "2 --cert but 1 --key", good + ["--cert", cert]
     yield 2, "ADDRESS:PORT", ["--listen", "nowhere", *good[2:]]
     yield 2, "ADDRESS:PORT", ["--listen", "127.0.0.1:99999", *good[2:]]
-    yield 2, "no.such.file", good + ["--config", "/no.such.file"]
+    yield 4, "no.such.file", good + ["--config", "/no.such.file"]
+    yield 4, "Is a directory", good + ["--config", "/"]
     for target, wrong in (("nowhere", "HOST:PORT or unix:PATH"), ("127.0.0.1:0", "port 0"), ("unix:", "unix:PATH"),
                           ("unix:@name", "abstract"), ("unix:/" + "x" * 107, "107 bytes")):
         yield 2, wrong, [*good[:2], "--forward", target, *good[4:]]

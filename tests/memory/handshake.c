@@ -181,6 +181,14 @@ struct verify_case {
 	const char *says; /* NULL: accepted */
 };
 
+/* Nor in what was sent (RFC 6066 section 3). */
+static void assert_no_dot(const struct meeting *m)
+{
+	const char *sent = SSL_get_servername(m->peer, TLSEXT_NAMETYPE_host_name);
+
+	assert_true(!sent || sent[strlen(sent) - 1] != '.');
+}
+
 static void check_verify(const struct verify_case *v, int version)
 {
 	struct tlsfd_config *config;
@@ -210,6 +218,7 @@ static void check_verify(const struct verify_case *v, int version)
 		if (m.err)
 			fail_msg("%s", tlsfd_error(m.c));
 		assert_place(m.c);
+		assert_no_dot(&m);
 		meet_talk(&m);
 	}
 	meet_close(&m);
@@ -222,7 +231,10 @@ static void test_verify(void **state)
 		{ &pki.good, "localhost", .says = NULL },
 		{ &pki.rsa, "localhost", .says = NULL },
 		{ &pki.good, "LOCALHOST", .says = NULL },
+		{ &pki.good, "localhost.", .says = NULL },
 		{ &pki.good, "a.wild.test", .says = NULL },
+		{ &pki.good, "a.wild.test.", .says = NULL },
+		{ &pki.good, "a.wild.test..", .says = "ostname mismatch" },
 		{ &pki.good, "a.b.wild.test", .says = "ostname mismatch" },
 		{ &pki.good, "wild.test", .says = "ostname mismatch" },
 		{ &pki.good, "127.0.0.1", .says = NULL },
