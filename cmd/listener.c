@@ -17,7 +17,10 @@
 enum {
 	BACKLOG = 4096,
 	PAUSE_MS = 100,
+	CALM_MS = 1000,
 };
+
+static const uint64_t NEVER = UINT64_MAX;
 
 /* ---- addresses ---- */
 
@@ -221,21 +224,60 @@ static void watch(struct listener *l)
 	loop_change(l->loop, &l->source, l->held || l->pausing ? EPOLLET : EPOLLIN);
 }
 
+/* Its place in the loop is kept from the start: it can't fail. */
+static void set_timer(struct listener *l, uint64_t at_ms)
+{
+	(void)!loop_at(l->loop, &l->pause, at_ms);
+}
+
+static void tell_shortage(int err)
+{
+	struct logline line;
+
+	log_begin(&line, "accept");
+	log_text(&line, "state", "short");
+	log_text(&line, "error", strerror(-err));
+	log_end(&line);
+}
+
+static void shortage_is_over(struct listener *l)
+{
+	struct logline line;
+
+	log_begin(&line, "accept");
+	log_text(&line, "state", "over");
+	log_number(&line, "pauses", l->pauses);
+	log_number(&line, "ms", l->resumed_ms - l->short_ms);
+	log_end(&line);
+	l->pauses = 0;
+}
+
+/* After a pause: it is over when somebody has come in and nothing was short for a while. */
 static void pause_over(struct timer *timer)
 {
 	struct listener *l = owner_of(timer, struct listener, pause);
+	bool over = !l->pausing && l->took;
 
+	set_timer(l, over ? NEVER : l->loop->now_ms + CALM_MS);
+	if (over)
+		shortage_is_over(l);
+	if (!l->pausing)
+		return;
 	l->pausing = false;
+	l->resumed_ms = l->loop->now_ms;
 	watch(l);
 }
 
 /* Nothing to accept with: EMFILE, ENFILE, ENOBUFS, ENOMEM. It passes. */
 static void take_a_pause(struct listener *l, int err)
 {
-	log_error("accept", "%s; going on in %d ms", strerror(-err), PAUSE_MS);
-	if (loop_at(l->loop, &l->pause, l->loop->now_ms + PAUSE_MS))
-		return;
+	if (!l->pauses++) {
+		l->short_ms = l->loop->now_ms;
+		tell_shortage(err);
+	}
+	l->took = false;
 	l->pausing = true;
+	set_timer(l, l->loop->now_ms + PAUSE_MS);
 	watch(l);
 }
 
@@ -280,6 +322,7 @@ static void accept_one(struct source *source, uint32_t events)
 	if (l->held || l->pausing)
 		return;
 	fd = sys_accept(source->fd, &peer.address.any, &len);
+	l->took |= fd >= 0;
 	if (fd >= 0)
 		l->accepted(l->arg, fd, &peer);
 	else if (fd != -EAGAIN && !is_of_connection(fd))
@@ -288,9 +331,12 @@ static void accept_one(struct source *source, uint32_t events)
 
 int listener_start(struct listener *l)
 {
+	int err;
+
 	l->source.ready = accept_one;
 	l->pause.due = pause_over;
-	return loop_add(l->loop, &l->source, EPOLLIN);
+	err = loop_at(l->loop, &l->pause, NEVER);
+	return err ? err : loop_add(l->loop, &l->source, EPOLLIN);
 }
 
 void listener_hold(struct listener *l)

@@ -46,6 +46,10 @@ struct listener {
 	struct timer pause;
 	struct loop *loop;
 	bool held, pausing;
+	bool took;	     /* a connection, since the last pause */
+	unsigned pauses;     /* of this shortage; 0: nothing is short */
+	uint64_t short_ms;   /* since when */
+	uint64_t resumed_ms; /* when the last pause was over */
 	/* fd, non-blocking, is the callee's, who may call listener_hold */
 	void (*accepted)(void *arg, int fd, const struct peer *peer);
 	void *arg;
@@ -56,7 +60,8 @@ int listener_start(struct listener *l);
 /* Connections wait in the kernel. */
 void listener_hold(struct listener *l);
 void listener_go_on(struct listener *l);
-/* If err is that descriptors or memory are short: takes none for a moment, and says so. */
+/* If err is that descriptors or memory are short: takes none for a moment, and says so. A
+ * shortage is told when it begins and when it is over. */
 void listener_rest(struct listener *l, int err);
 /* Closes this process's socket. */
 void listener_stop(struct listener *l);

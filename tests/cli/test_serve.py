@@ -553,11 +553,15 @@ def test_no_file_descriptors_left(serve, one, backend):
     worker = server.workers("handshake")[0]
     resource.prlimit(worker, resource.RLIMIT_NOFILE, (24, limit[1]))
     held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(40)]
-    server.line(event="accept")
+    assert server.line(event="accept")["error"] == "Too many open files"
+    time.sleep(0.5)  # a line for each pause would be 5
     for connection in held:
         connection.close()
     with server.connect() as connection:
         assert answer(connection) == b"hello"
+    told = server.line(event="accept", state="over")
+    assert int(told["ms"]) > 400 and int(told["pauses"]) > 3
+    assert len(server.matching(event="accept")) == 2
 
 
 # ---- operation ----

@@ -148,7 +148,7 @@ static void shut_down(void **state)
 	lines = run(&s, EINVAL);
 	turns = s.loop.turn;
 	end(&s);
-	assert_in_set(lines, ((unsigned long[]){ 1, 2, 3, 4 }), 4);
+	assert_int_equal(lines, 1);
 	assert_true(turns < 20);
 }
 
@@ -176,7 +176,7 @@ int main(int argc, char **argv)
 			  strerrorname_np(f.err));
 	}
 	for (size_t i = 0; i < LENGTH(shortages); i++) {
-		struct failure f = { shortages[i], 2, 2 }; /* a line for each pause, no more */
+		struct failure f = { shortages[i], 3, 1 }; /* a line, not one for each pause */
 
 		suite_add(accept_fails, &f, sizeof(f), "accept: after %s it goes on",
 			  strerrorname_np(f.err));
