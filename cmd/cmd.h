@@ -6,6 +6,8 @@
 #ifndef TLSFD_CMD_H
 #define TLSFD_CMD_H
 
+#include <stdbool.h>
+
 /* Exit statuses; see tlsfd(1). */
 enum exit_status {
 	EXIT_OK = 0,
@@ -43,6 +45,10 @@ int metrics_process(int argc, char **argv);
 
 /* Prints the help of a verb to stdout. Returns an exit status. */
 int verb_help(const char *name);
+/* getopt_long has just taken a long option: its word, and whether that is only the beginning of
+ * name, which it is as long as no other option begins so. */
+const char *option_word(char *const *argv);
+bool is_abbreviated(char *const *argv, const char *name);
 /* Flushes stdout: the status given, or EXIT_BROKEN if something was not written. */
 int finish_output(int status);
 /* Or a socket of ours would be the stdin, or the stderr, that somebody closed. Writing to a

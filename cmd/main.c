@@ -86,6 +86,16 @@ static int version(void)
 	return finish_output(EXIT_OK);
 }
 
+const char *option_word(char *const *argv)
+{
+	return optarg && argv[optind - 1] == optarg ? argv[optind - 2] : argv[optind - 1];
+}
+
+bool is_abbreviated(char *const *argv, const char *name)
+{
+	return strcspn(option_word(argv) + 2, "=") != strlen(name);
+}
+
 static int run_verb(int argc, char **argv)
 {
 	const struct verb *verb = find_verb(argv[0]);
@@ -109,10 +119,17 @@ int main(int argc, char **argv)
 		{ 0 },
 	};
 	static char name[] = "tlsfd"; /* what getopt_long's messages begin with */
+	int got, index = -1;
 
 	if (argc)
 		argv[0] = name;
-	switch (getopt_long(argc, argv, "+hV", options, NULL)) {
+	got = getopt_long(argc, argv, "+hV", options, &index);
+	if (index >= 0 && is_abbreviated(argv, options[index].name)) {
+		fprintf(stderr, "tlsfd: no option '%s'; `tlsfd --help` lists them\n",
+			argv[optind - 1]);
+		return EXIT_USAGE;
+	}
+	switch (got) {
 	case 'h':
 		return help();
 	case 'V':

@@ -272,6 +272,10 @@ static int read_options(struct settings *settings, int argc, char **argv,
 			break;
 		if (got == ':' || got == '?')
 			return wrong_option(settings, got, argv[optind - 1]);
+		if (index >= 0 && is_abbreviated(argv, options[index].name))
+			return settings_fail(settings, -EINVAL,
+					     "no option '%s'; --%s in full, if that is meant",
+					     option_word(argv), options[index].name);
 		if (got == 'h' || got == HELP) {
 			settings->help = true;
 			return 0;

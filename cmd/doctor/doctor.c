@@ -61,14 +61,19 @@ int doctor(int argc, char **argv)
 	};
 	static struct diagnosis d;
 	int (*print)(const struct diagnosis *) = print_table;
-	int c;
+	int c, index = -1;
 
-	while ((c = getopt_long(argc, argv, "jh", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "jh", options, &index)) != -1) {
+		if (index >= 0 && is_abbreviated(argv, options[index].name)) {
+			fprintf(stderr, "tlsfd doctor: no option '%s'\n", argv[optind - 1]);
+			return EXIT_USAGE;
+		}
 		if (c == 'h')
 			return verb_help("doctor");
 		if (c != 'j')
 			return EXIT_USAGE;
 		print = print_json;
+		index = -1;
 	}
 	if (optind < argc) {
 		fprintf(stderr, "tlsfd doctor: takes no argument, got '%s'\n", argv[optind]);

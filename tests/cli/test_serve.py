@@ -348,6 +348,7 @@ def bad(ca):
     yield 2, "certificate is needed", base
     yield 2, "no option", good + ["--no-such-option"]
     yield 2, "wants a value", good + ["--workers"]
+    yield 2, "--check-config in full", good + ["--check"]
     yield 2, "number from 1", good + ["--workers", "many"]
     yield 2, "number from 1", good + ["--workers", "0"]
     yield 2, "number from 0", good + ["--idle-timeout", "-1"]
