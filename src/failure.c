@@ -7,6 +7,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+
+#include "sys.h"
 
 int failf(struct tlsfd *c, enum way way, int err, const char *format, ...)
 {
@@ -77,6 +80,21 @@ static int fail_protocol(struct tlsfd *c, enum way way)
 	if (reason == ERR_R_MALLOC_FAILURE)
 		return failf(c, way, -ENOMEM, "memory is short");
 	return failf(c, way, -EPROTO, "TLS failed: %s", text ? text : "OpenSSL does not say why");
+}
+
+void failure_answer(struct tlsfd *c)
+{
+	/* RFC 8446 sections 5.1 and 6 */
+	static const uint8_t alert[] = {
+		SSL3_RT_ALERT, 3, 1, 0, 2, SSL3_AL_FATAL, SSL3_AD_UNEXPECTED_MESSAGE
+	};
+	struct iovec iov = { (void *)alert, sizeof(alert) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (!SSL_is_server(c->ssl) || BIO_number_written(SSL_get_wbio(c->ssl)))
+		return;
+	if (sys_sendmsg(c->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(alert))
+		connection_note_alert(c, SSL3_AD_UNEXPECTED_MESSAGE);
 }
 
 int failure_of(struct tlsfd *c, enum way way, int ret)

@@ -17,6 +17,9 @@
  */
 int failure_of(struct tlsfd *c, enum way way, int ret);
 
+/* To a client whose first bytes were no TLS, and to whom OpenSSL says nothing: an alert. */
+void failure_answer(struct tlsfd *c);
+
 /* connection_fail with a sentence made here. */
 int failf(struct tlsfd *c, enum way way, int err, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));

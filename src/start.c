@@ -313,6 +313,8 @@ int tlsfd_handshake(struct tlsfd *c)
 		return 0;
 	err = step(c);
 	ERR_clear_error();
+	if (err == -EPROTO && c->ssl)
+		failure_answer(c);
 	if (!err)
 		sessions_tell(c);
 	return err && err != -EAGAIN ? fail_both(c, err) : err;

@@ -49,6 +49,18 @@ static void log_failure(const struct handshake *s, const char *error)
 	count_end(&s->peer, s->c, &account);
 }
 
+/* Bytes that nobody has read would make close(2) a reset, which can overtake our alert. */
+static void part(int fd)
+{
+	char unread[4096];
+	int turns = 16;
+
+	shutdown(fd, SHUT_WR);
+	while (turns-- && read(fd, unread, sizeof(unread)) > 0)
+		;
+	close(fd);
+}
+
 static void give_up(struct handshake *s, const char *error)
 {
 	struct handshaker *h = s->of;
@@ -58,7 +70,7 @@ static void give_up(struct handshake *s, const char *error)
 	log_failure(s, error);
 	forget(s);
 	tlsfd_free(c);
-	close(fd);
+	part(fd);
 	h->left(h->arg);
 }
 

@@ -457,6 +457,19 @@ def test_http_on_the_tls_port(serve, one, backend):
     assert server.line(event="connection", end="handshake")["error"] == "HTTP request on the TLS port"
 
 
+@pytest.mark.parametrize("text", [b"GET / HTTP/1.0\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n",
+                                  b"GET / HTTP/1.0\r\n" + b"Cookie: chocolate\r\n" * 1000 + b"\r\n", bytes(100)],
+                         ids=["http", "ssh", "long-http", "zeros"])
+def test_no_tls_gets_an_alert(serve, one, backend, text):
+    """And an end, no reset that would eat it."""
+    server = serve("--forward", backend().target, *one)
+    with socket.create_connection(("127.0.0.1", server.port), LIMIT) as plain:
+        plain.sendall(text)
+        assert plain.recv(100) == b"\x15\x03\x01\x00\x02\x02\x0a"  # fatal, unexpected_message
+        assert plain.recv(100) == b""
+    server.line(event="connection", end="handshake")
+
+
 def test_silence_and_halves(serve, one, backend):
     """Many that begin and say no more; others don't notice."""
     server = serve("--forward", backend(saying(b"hello")).target, *one, "--handshake-timeout", "5")
