@@ -14,6 +14,7 @@ import time
 
 import pytest
 
+from test_roles import sockets
 from serving import CUT, LIMIT, answer, expected_place, saying, unused_port, wait_for
 
 CONNECT = 5  # seconds: to connect to a backend, and until one that was down is tried again
@@ -101,6 +102,8 @@ def test_no_file_descriptor_for_a_backend(serve, one, backend):
         assert answer(connection) == b"hello"
     server.line(event="connection")
     mover = server.workers("data" if expected_place() == "kernel" else "handshake")[0]
+    own = 1 if expected_place() == "kernel" else 2  # the channel; the port
+    wait_for(lambda: len(sockets(mover)) == own)
     used = [int(fd) for fd in os.listdir("/proc/%d/fd" % mover)]
     before = resource.prlimit(mover, resource.RLIMIT_NOFILE)
     free = min(set(range(max(used) + 2)) - set(used))

@@ -324,6 +324,7 @@ AMOUNTS = [(c, n) for c in CIPHERS for n in SIZES] + [(c, BIG) for c in BOTH_VER
 AMOUNT_IDS = ["%r-%d" % amount for amount in AMOUNTS]
 every_amount = pytest.mark.parametrize("cipher,size", AMOUNTS, ids=AMOUNT_IDS)
 # for programs that don't offer CCM without being told
+USUAL = [c for c in CIPHERS if "CCM" not in c.openssl]
 every_usual_amount = pytest.mark.parametrize("cipher,size", [a for a in AMOUNTS if "CCM" not in a[0].openssl],
                                              ids=[i for i in AMOUNT_IDS if "CCM" not in i])
 every_small_amount = pytest.mark.parametrize("cipher,size", [a for a in AMOUNTS if a[1] != BIG],
