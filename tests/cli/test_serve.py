@@ -394,7 +394,7 @@ def test_a_pipe_is_no_file(one):
     out, into = os.pipe()
     os.close(into)
     done = subprocess.run([BIN, "serve", "--listen", "127.0.0.1:0", "--forward", "127.0.0.1:1", "--cert",
-                           "/dev/fd/%d" % out, *one[2:]], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                           "/proc/self/fd/%d" % out, *one[2:]], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
                           timeout=LIMIT, check=False, pass_fds=(out,))
     os.close(out)
     assert done.returncode == 4 and "this is a pipe" in done.stderr and done.stderr.count("\n") == 1

@@ -164,11 +164,11 @@ static int set_from_pipes(struct tlsfd_config *config, const char *cert, size_t 
 {
 	int chain = pipe_with(cert, size, NULL);
 	int key = pipe_with(pki.good.key_pem, strlen(pki.good.key_pem), NULL);
-	char chain_path[32], key_path[32];
+	char chain_path[40], key_path[40];
 	int got;
 
-	snprintf(chain_path, sizeof(chain_path), "/dev/fd/%d", chain);
-	snprintf(key_path, sizeof(key_path), "/dev/fd/%d", key);
+	snprintf(chain_path, sizeof(chain_path), "/proc/self/fd/%d", chain);
+	snprintf(key_path, sizeof(key_path), "/proc/self/fd/%d", key);
 	got = tlsfd_config_set_certificate_file(config, chain_path, key_path);
 	close(chain);
 	close(key);
@@ -199,10 +199,10 @@ static void test_silent_pipe(void **state)
 	struct tlsfd_config *config = fresh();
 	pid_t pid;
 	int fd = pipe_with(pki.ca.cert_pem, strlen(pki.ca.cert_pem), &pid);
-	char name[32];
+	char name[40];
 
 	(void)state;
-	snprintf(name, sizeof(name), "/dev/fd/%d", fd);
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
 	assert_int_equal(tlsfd_config_set_ca_file(config, name), -ETIMEDOUT);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
