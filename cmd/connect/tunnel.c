@@ -532,6 +532,7 @@ int tunnel_run(struct route *route, int argc, char **argv)
 		return tell(status, NULL, strerrordesc_np(-err));
 	}
 	log_without_waiting();
+	raise_fd_limit();
 	set_route(set, route);
 	set->argc = argc;
 	set->argv = argv;

@@ -15,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
@@ -523,16 +522,6 @@ static unsigned count_cpus(void)
 	return sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : (unsigned)CPU_COUNT(&set);
 }
 
-static void raise_limits(void)
-{
-	struct rlimit files;
-
-	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-		files.rlim_cur = files.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &files);
-	}
-}
-
 static int watch_signals(struct master *m)
 {
 	static const int ours[] = { SIGHUP, SIGINT, SIGTERM, SIGCHLD };
@@ -598,7 +587,7 @@ static int prepare(struct master *m)
 	m->renewal.due = renew_keys;
 	m->answers = (struct source){ -1, answered };
 	teams_open(&m->teams);
-	raise_limits();
+	raise_fd_limit();
 	if (!s->check_config && geteuid() == 0)
 		m->root = confine_root();
 	if (!status)

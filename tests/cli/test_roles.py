@@ -91,11 +91,11 @@ def test_no_key_in_a_data_process(serve, ca, backend, tmp_path):
     server = serve("--config", str(config), listen=None)
     with talking(server, b"x" * 1000):
         check_keys(server, forms)
-    old, first = forms, server.workers("handshake")
+    old, first = forms, server.workers()
     forms = write("new.example")
     server.signal(signal.SIGHUP)
     server.line(event="reload")
-    wait_for(lambda: not set(first) & set(server.workers("handshake")))
+    wait_for(lambda: not set(first) & set(server.workers()))
     with talking(server, b"x" * 1000):
         check_keys(server, forms, old)
         assert not [name for pid in server.workers("handshake") for name in files(pid) if "memfd" in name]

@@ -424,6 +424,17 @@ def test_out_of_descriptors(certs, start, servers, limit):
     tunnel.stop()
 
 
+def test_soft_limit_of_descriptors(certs, start, servers):
+    """It is raised: a login shell's is 1024."""
+    server = servers(echo_pieces)
+    limited = ("sh", "-c", 'ulimit -Sn 24 && exec "$@"', "sh", BIN)
+    tunnel = Tunnel(start, server.port, "--ca", certs.root, command=limited)
+    with contextlib.ExitStack() as stack:
+        for s in [stack.enter_context(tunnel.dial()) for _ in range(20)]:
+            talk_for(s, 0)
+    tunnel.stop()
+
+
 # ---- signals ----
 
 def test_graceful_stop(certs, start, servers):
