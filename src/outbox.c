@@ -15,17 +15,18 @@ static int fail(struct outbox *o, int err)
 	return err;
 }
 
-static ssize_t send_some(struct tlsfd *c, const uint8_t *data, size_t n)
+static ssize_t send_some(const struct outbox *o, struct tlsfd *c, const uint8_t *data, size_t n)
 {
-	ssize_t sent = sys_send(c->fd, data, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+	int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (o->fin_follows ? MSG_MORE : 0);
+	ssize_t sent = sys_send(c->fd, data, n, flags);
 
-	return met_sending(c, sent) ? sys_send(c->fd, data, n, MSG_NOSIGNAL | MSG_DONTWAIT) : sent;
+	return met_sending(c, sent) ? sys_send(c->fd, data, n, flags) : sent;
 }
 
 int outbox_flush(struct outbox *o, struct tlsfd *c)
 {
 	while (!o->err && o->at < o->end) {
-		ssize_t n = send_some(c, o->data + o->at, o->end - o->at);
+		ssize_t n = send_some(o, c, o->data + o->at, o->end - o->at);
 
 		if (n == -EAGAIN)
 			return -EAGAIN;
@@ -59,7 +60,7 @@ void outbox_put(struct outbox *o, struct tlsfd *c, const void *data, size_t n)
 
 	outbox_flush(o, c);
 	while (n && !o->err && outbox_is_empty(o)) {
-		ssize_t sent = send_some(c, p, n);
+		ssize_t sent = send_some(o, c, p, n);
 
 		if (sent == -EAGAIN)
 			break;

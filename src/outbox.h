@@ -16,6 +16,7 @@ struct outbox {
 	uint8_t *data;
 	size_t at, end, room;
 	int err; /* the first error of the socket, or -ENOMEM: nothing is taken after it */
+	bool fin_follows; /* right behind what is sent */
 };
 
 /* Sends what it can and keeps the rest. */

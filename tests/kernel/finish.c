@@ -5,6 +5,8 @@
  * SPDX-License-Identifier: MIT
  */
 #include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/socket.h>
@@ -201,6 +203,31 @@ static void test_end_before_reading(void **state)
 	place_close(&t);
 }
 
+static unsigned segments(int fd)
+{
+	struct tcp_info info = { .tcpi_segs_out = 0 };
+	socklen_t size = sizeof(info);
+
+	assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size), 0);
+	return info.tcpi_segs_out;
+}
+
+/* The kernel's own records can't wait for FIN. */
+static void test_one_segment(void **state)
+{
+	struct tested t;
+	unsigned before;
+
+	begin(&t, state);
+	/* no acknowledgement is left for later */
+	assert_int_equal(setsockopt(t.fd, IPPROTO_TCP, TCP_QUICKACK, &(int){ 1 }, sizeof(int)), 0);
+	before = segments(t.fd);
+	assert_int_equal(tlsfd_shutdown(t.c), 0);
+	assert_int_equal(segments(t.fd) - before, tlsfd_kernel(t.c, TLSFD_TX) ? 2 : 1);
+	expect_goodbye(&t);
+	place_close(&t);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct everywhere tests[] = {
@@ -212,6 +239,7 @@ int main(int argc, char **argv)
 		{ test_finish_leaves_the_rest, "finish: no time for the rest", BOTH, ANYWHERE },
 		{ test_bare_shutdown, "bare shutdown", BOTH, ANYWHERE },
 		{ test_end_before_reading, "end before reading", BOTH, ANYWHERE },
+		{ test_one_segment, "close_notify and FIN in a segment", BOTH, ANYWHERE },
 	};
 
 	everywhere_add(tests, LENGTH(tests), NULL);
