@@ -23,7 +23,7 @@
 #include "cmd.h"
 #include "data.h"
 #include "doctor/doctor.h"
-#include "identities.h"
+#include "generation.h"
 #include "listener.h"
 #include "logfmt.h"
 #include "ratchet.h"
@@ -32,17 +32,6 @@
 #include "metrics.h"
 #include "teams.h"
 #include "worker.h"
-
-/* All that a reload replaces. */
-struct generation {
-	struct service service;
-	struct tlsfd_config *config;
-	struct lookup lookup; /* of the backends */
-	struct backends backends;
-	int data_plan; /* for data processes: data.h */
-};
-
-static const struct generation nothing = { .data_plan = -1 };
 
 struct master {
 	int argc;
@@ -68,60 +57,6 @@ struct master {
 	struct metrics metrics;
 	fd_set inherited; /* files of who started us */
 };
-
-/* ---- settings ---- */
-
-/* A sentence, and the exit status that its cause has. */
-struct trouble {
-	int status;
-	char error[512];
-};
-
-static void unload(struct generation *g)
-{
-	service_free(&g->service);
-	tlsfd_config_free(g->config);
-	lookup_free(&g->lookup);
-	backends_close(&g->backends);
-	if (g->data_plan >= 0)
-		close(g->data_plan);
-	*g = nothing;
-}
-
-/* All but the backends' addresses. */
-static int load(struct generation *g, struct master *m, struct trouble *t)
-{
-	struct settings settings;
-	int err;
-
-	*g = nothing;
-	err = service_read(&g->service, &settings, m->argc, m->argv);
-	t->status = settings_status(err);
-	if (err) {
-		snprintf(t->error, sizeof(t->error), "%s", settings.error);
-		return err;
-	}
-	t->status = EXIT_CONFIG;
-	err = g->service.self_signed && !m->self.pem ? self_signed_make(&m->self) : 0;
-	if (err)
-		snprintf(t->error, sizeof(t->error), "%s", strerror(-err));
-	else
-		err = identities_load(&g->config, &g->service, m->self.pem ? &m->self : NULL,
-				      &m->ratchet, t->error, sizeof(t->error));
-	if (!err)
-		err = backends_ask(&g->lookup, &g->service.forward, t->error, sizeof(t->error));
-	if (err)
-		unload(g);
-	return err;
-}
-
-/* looked: how the lookup has ended. */
-static int find_backends(struct generation *g, int looked, struct trouble *t)
-{
-	t->status = EXIT_CONFIG;
-	return backends_open(&g->backends, &g->service.forward, &g->lookup, looked, t->error,
-			     sizeof(t->error));
-}
 
 /* ---- processes ---- */
 
@@ -190,7 +125,7 @@ static _Noreturn void be_worker(struct master *m, const struct team *team)
 	close(m->image);
 	close(m->now.data_plan);
 	lookup_leave(&m->next.lookup);
-	unload(&m->next); /* in a reload the key of before */
+	generation_free(&m->next); /* in a reload the key of before */
 	teams_leave(&m->teams, plan.channel);
 	metrics_leave(&m->metrics);
 	ledger_leave(&m->ledger, team->page[ROLE_HANDSHAKE]);
@@ -299,7 +234,7 @@ static void drop_next(struct master *m)
 	if (!m->reloading)
 		return;
 	unwatch_answers(m);
-	unload(&m->next);
+	generation_free(&m->next);
 	m->reloading = false;
 }
 
@@ -346,7 +281,7 @@ static void look(struct master *m)
 			return;
 		m->answers.fd = -1;
 	}
-	if (find_backends(&m->next, err, &trouble))
+	if (generation_find_backends(&m->next, err, &trouble))
 		not_reloaded(trouble.error);
 	else
 		renew(m);
@@ -366,7 +301,7 @@ static void reload(struct master *m)
 	if (m->reloading)
 		not_reloaded("the next SIGHUP came before the addresses");
 	drop_next(m);
-	if (load(&m->next, m, &trouble)) {
+	if (generation_load(&m->next, m->argc, m->argv, &m->self, &m->ratchet, &trouble)) {
 		not_reloaded(trouble.error);
 		return;
 	}
@@ -618,7 +553,7 @@ static void clean_up(struct master *m)
 		close(m->image);
 	if (m->root >= 0)
 		close(m->root);
-	unload(&m->now);
+	generation_free(&m->now);
 }
 
 /* A parent's SIG_IGN is inherited: children would be gone without a word (wait(2)). What it has
@@ -640,8 +575,8 @@ int serve(int argc, char **argv)
 			    .argv = argv,
 			    .pid = getpid(),
 			    .image = -1,
-			    .now = nothing,
-			    .next = nothing };
+			    .now = no_generation,
+			    .next = no_generation };
 	struct settings settings;
 	struct service service;
 	const struct deadline never = deadline_in(-1);
@@ -660,8 +595,8 @@ int serve(int argc, char **argv)
 	}
 	if (err)
 		return fail(EXIT_FAILED, "no randomness: %s", strerror(-err));
-	if (load(&m.now, &m, &trouble) ||
-	    find_backends(&m.now, lookup_finish(&m.now.lookup, &never), &trouble))
+	if (generation_load(&m.now, argc, argv, &m.self, &m.ratchet, &trouble) ||
+	    generation_find_backends(&m.now, lookup_finish(&m.now.lookup, &never), &trouble))
 		return fail(trouble.status, "%s", trouble.error);
 	status = prepare(&m);
 	if (!status && !m.now.service.check_config)
