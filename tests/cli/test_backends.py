@@ -174,8 +174,8 @@ def test_one_at_a_time_tries_a_silent_backend(serve, one, backend):
         while time.monotonic() < down + CONNECT + 1.5:  # it is tried again meanwhile
             threads.append(threading.Thread(target=lambda: took.append(seconds_of_an_answer(server))))
             threads[-1].start()
-            time.sleep(0.05)
+            time.sleep(0.25)
         for thread in threads:
             thread.join()
         wait_for(lambda: len(took) == len(threads))
-        assert len([seconds for seconds in took if seconds > CONNECT / 2]) == 1
+        assert len([seconds for seconds in took if seconds > CONNECT * 0.9]) == 1
