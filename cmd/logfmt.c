@@ -165,7 +165,7 @@ static bool make_room(size_t size)
 	size_t room = kept.room ? 2 * kept.room : KEPT_LEAST;
 	char *more;
 
-	if (kept.room - kept.end >= size)
+	if (kept.text && kept.room - kept.end >= size)
 		return true;
 	more = room <= KEPT_MAX ? realloc(kept.text, room) : NULL;
 	if (!more)

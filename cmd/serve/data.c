@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "cmd.h"
@@ -92,10 +93,12 @@ static int read_backends(struct backends *b)
 
 static int read_plan(struct data *d)
 {
+	/* gcc 12 takes the first member's size for pread's room */
+	const struct iovec plan = { &d->plan, sizeof(d->plan) };
 	struct confinement *c = &d->plan.role.confinement;
 	int err;
 
-	if (pread(PLAN_FD, &d->plan, sizeof(d->plan), 0) != sizeof(d->plan))
+	if (preadv(PLAN_FD, &plan, 1, 0) != sizeof(d->plan))
 		return -EPROTO;
 	if (c->root >= 0)
 		c->root = ROOT_FD;
