@@ -99,7 +99,9 @@ static _Noreturn void be_child(const struct lookup *l, pid_t parent, int pipe)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent || (pipe = dup2(pipe, STDIN_FILENO)) < 0)
 		_exit(1);
-	close_range(STDERR_FILENO + 1, ~0U, 0);
+	if (close_range(STDERR_FILENO + 1, ~0U, 0) < 0) /* before Linux 5.9 */
+		for (int fd = (int)sysconf(_SC_OPEN_MAX); --fd > STDERR_FILENO;)
+			close(fd);
 	for (size_t i = 0; i < l->count; i++)
 		if (!l->targets[i].count)
 			ask_one(l, i, pipe);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cmd.h"
 
@@ -204,13 +205,17 @@ static int read_lines(struct settings *settings, const char *path, FILE *file)
 static int read_file(struct settings *settings, const char *path)
 {
 	FILE *file = fopen(path, "re");
+	struct stat st;
 	int err;
 
 	if (!file) {
 		err = -errno;
 		return settings_fail(settings, err, "%s: %s", path, strerror(-err));
 	}
-	err = read_lines(settings, path, file);
+	if (settings->again && fstat(fileno(file), &st) == 0 && S_ISFIFO(st.st_mode))
+		err = settings_fail(settings, -ESPIPE, "%s: " SETTINGS_NO_PIPE, path);
+	else
+		err = read_lines(settings, path, file);
 	fclose(file);
 	return err;
 }

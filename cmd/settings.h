@@ -28,6 +28,8 @@ struct setting {
 };
 
 /* Of one reading. */
+#define SETTINGS_NO_PIPE "a file is wanted, for it is read again at SIGHUP; this is a pipe"
+
 struct settings {
 	const struct setting *table; /* ends with a name NULL */
 	void *target;		     /* what the setters fill in, zero or the defaults before */
@@ -35,6 +37,7 @@ struct settings {
 	int operands;		     /* index of the first operand in argv */
 	uint64_t said;		     /* on the command line, a bit for each of the table */
 	bool help;		     /* --help was asked for; nothing is set */
+	bool again;		     /* the config file will be read again: no pipe */
 };
 
 /* char *, the last one counts; struct texts; unsigned; milliseconds as unsigned from seconds

@@ -42,12 +42,19 @@ enum { N_SUITES = sizeof(suites) / sizeof(suites[0]) };
  * client, who can send the same key share again and again. */
 bool offer_default_groups(SSL_CTX *ctx)
 {
-	static const char curves[] = "X25519:P-256:P-384";
-	/* key shares of both that come first: not every server has the first */
-	static const char hybrid[] = "?*X25519MLKEM768 / *X25519:P-256 / P-384";
-	bool has_hybrid = OpenSSL_version_num() >= 0x30500000L;
+	static const char *const lists[] = {
+		/* key shares of both that come first: not every server has the first */
+		"?*X25519MLKEM768 / *X25519:P-256 / P-384",
+		"X25519:P-256:P-384",
+		"P-256:P-384", /* what a FIPS provider has */
+	};
+	unsigned i = OpenSSL_version_num() < 0x30500000L; /* whose lists have no such signs */
 
-	return SSL_CTX_set1_groups_list(ctx, has_hybrid ? hybrid : curves) == 1;
+	while (i < sizeof(lists) / sizeof(lists[0]) &&
+	       SSL_CTX_set1_groups_list(ctx, lists[i]) != 1)
+		i++;
+	ERR_clear_error();
+	return i < sizeof(lists) / sizeof(lists[0]);
 }
 
 static uint64_t all_of(int version, int nid)

@@ -18,6 +18,9 @@ static void look_for_kernel(struct tlsfd_config *config)
 {
 	struct probe_answer ulp = { PROBE_UNKNOWN, 0 };
 
+	/* an attempt to settle may have failed, and the choice be another one */
+	if (!config->is_name)
+		config->absent = (struct refusal){ TLSFD_WHY_NONE, 0 };
 	if (config->kernel == TLSFD_KERNEL_IF_THERE)
 		ulp = probe_kernel(PROBE_ULP);
 	if (ulp.verdict == PROBE_NO)

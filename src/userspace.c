@@ -375,7 +375,7 @@ static int close_notify(struct userspace *u)
 {
 	int err = u->closed ? 0 : userspace_end_message(u);
 
-	u->out.fin_follows = true; /* tcp_send_fin(): in one segment with close_notify */
+	u->out.fin_follows = !err; /* tcp_send_fin(): in one segment with close_notify */
 	ERR_clear_error();
 	if (!err && !u->closed && SSL_shutdown(u->c->ssl) < 0)
 		err = -EPIPE;

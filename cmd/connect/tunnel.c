@@ -531,7 +531,6 @@ int tunnel_run(struct route *route, int argc, char **argv)
 		route_free(route);
 		return tell(status, NULL, strerrordesc_np(-err));
 	}
-	log_without_waiting();
 	raise_fd_limit();
 	set_route(set, route);
 	set->argc = argc;
@@ -541,6 +540,7 @@ int tunnel_run(struct route *route, int argc, char **argv)
 	set->patience.due = no_answer;
 	set->relays.loop = &set->loop;
 	status = open_ports(set);
+	log_without_waiting();
 	if (!status)
 		status = run(set);
 	drop_next(set);

@@ -159,6 +159,7 @@ static void is_up(struct backend *backend)
 	if (backend->down_until_ms)
 		log_state(backend, "up", NULL);
 	backend->down_until_ms = 0;
+	backend->on_trial = false;
 }
 
 /* Passes by itself, and doesn't say that nobody is there: a Unix socket's queue is full
@@ -183,7 +184,8 @@ static bool will_pass(int err)
 
 static bool is_due(const struct backend *backend, uint64_t now_ms)
 {
-	return backend->down_until_ms <= now_ms && !backend->on_trial;
+	return !backend->down_until_ms ||
+	       (backend->down_until_ms <= now_ms && !backend->on_trial);
 }
 
 /* Down already when the round began; when none was tried, any of them will do. */
@@ -315,7 +317,7 @@ static void end_round(struct attempt *a)
 	uint64_t now = a->loop->now_ms;
 
 	if (!a->busy) {
-		a->done(a, a->err);
+		a->done(a, a->err ? a->err : -EAGAIN); /* 0 would be a socket */
 		return;
 	}
 	if (!a->until_ms)

@@ -284,5 +284,6 @@ int data_process(int argc, char **argv)
 		err = run(d, argc > 1 ? (unsigned)atoi(argv[1]) : 0);
 	if (err)
 		log_error("data", "%s", strerror(-err));
+	log_finish();
 	_exit(err ? EXIT_FAILED : EXIT_OK);
 }

@@ -42,8 +42,7 @@ static int check_file(const struct load *l, const char *path)
 
 	if (!path || stat(path, &st) < 0 || !S_ISFIFO(st.st_mode))
 		return 0;
-	snprintf(l->error, l->size,
-		 "%s: a file is wanted, for it is read again at SIGHUP; this is a pipe", path);
+	snprintf(l->error, l->size, "%s: " SETTINGS_NO_PIPE, path);
 	return -EINVAL;
 }
 

@@ -234,6 +234,7 @@ int metrics_process(int argc, char **argv)
 	err = run(&r);
 	if (err)
 		log_error("metrics", "%s", strerror(-err));
+	log_finish();
 	_exit(err ? EXIT_FAILED : EXIT_OK);
 }
 

@@ -48,6 +48,7 @@ struct master {
 	struct timer renewal; /* of ticket keys */
 	struct listening *listening;
 	size_t n_listening;
+	char user[sizeof(((struct confinement *)0)->user)]; /* and these two are the start's */
 	uid_t uid;
 	gid_t gid;
 	struct loop loop;
@@ -81,8 +82,7 @@ static struct role_plan plan_role(const struct master *m, enum role role)
 
 	plan.confinement.tcp = connects && has_family(&m->now.backends, false);
 	plan.confinement.paths = connects && has_family(&m->now.backends, true);
-	if (s->user)
-		strncpy(plan.confinement.user, s->user, sizeof(plan.confinement.user) - 1);
+	memcpy(plan.confinement.user, m->user, sizeof(m->user));
 	return plan;
 }
 
@@ -142,6 +142,7 @@ static void be(void *arg, const struct team *team, enum role role)
 		  team->page[role]);
 	log_error("worker", "the program's file, which a data process starts from: %s",
 		  strerror(errno));
+	log_finish();
 	_exit(EXIT_FAILED);
 }
 
@@ -361,6 +362,7 @@ static int fail(int status, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	log_finish();
 	fprintf(stderr, "tlsfd serve: %s\n", text);
 	return status;
 }
@@ -378,6 +380,8 @@ static int find_user(struct master *m)
 	if (s->group && (!group || !user))
 		return fail(EXIT_CONFIG, "group %s: %s", s->group,
 			    group ? "--user is needed, too" : "there is none");
+	if (user)
+		strcpy(m->user, s->user);
 	m->uid = user ? user->pw_uid : geteuid();
 	m->gid = group ? group->gr_gid : user && !geteuid() ? user->pw_gid : getegid();
 	if (geteuid() != 0 && (m->uid != geteuid() || m->gid != getegid()))
@@ -487,6 +491,7 @@ static int run(struct master *m)
 	const struct service *s = &m->now.service;
 	int err = loop_open(&m->loop);
 
+	log_without_waiting();
 	if (!err)
 		err = watch_signals(m);
 	if (!err)
@@ -544,7 +549,7 @@ static void clean_up(struct master *m)
 {
 	close_ports(m);
 	free(m->listening);
-	if (m->now.service.metrics)
+	if (m->metrics.listening.count)
 		metrics_stop(&m->metrics);
 	ledger_close(&m->ledger);
 	self_signed_free(&m->self);
@@ -563,6 +568,7 @@ static void inherit(struct master *m)
 	signal(SIGCHLD, SIG_DFL);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* EFBIG has a line */
+	close_range(FD_SETSIZE, ~0U, CLOSE_RANGE_CLOEXEC);
 	FD_ZERO(&m->inherited);
 	for (int fd = STDERR_FILENO + 1; fd < FD_SETSIZE; fd++)
 		if (fcntl(fd, F_SETFD, FD_CLOEXEC) == 0)
@@ -575,6 +581,7 @@ int serve(int argc, char **argv)
 			    .argv = argv,
 			    .pid = getpid(),
 			    .image = -1,
+			    .root = -1,
 			    .now = no_generation,
 			    .next = no_generation };
 	struct settings settings;
@@ -584,7 +591,6 @@ int serve(int argc, char **argv)
 	int status, err = 0;
 
 	open_standard_fds();
-	log_without_waiting();
 	inherit(&m);
 	prctl(PR_SET_DUMPABLE, 0); /* keys come into this memory */
 	if (service_read(&service, &settings, argc, argv) == 0) {

@@ -239,7 +239,7 @@ int service_read(struct service *service, struct settings *settings, int argc, c
 		.grace_ms = 30000,
 		.ticket_renewal_ms = 4 * 3600000,
 	};
-	*settings = (struct settings){ .table = service_settings, .target = service };
+	*settings = (struct settings){ .table = service_settings, .target = service, .again = true };
 	err = settings_read(settings, argc, argv);
 	if (settings->help)
 		return 0;

@@ -279,6 +279,7 @@ static void give_up(struct teams *ts, struct team *team)
 	team->generation = 0;
 	tell(team, ROLE_HANDSHAKE, SIGKILL);
 	tell(team, ROLE_DATA, SIGHUP);
+	(void)!loop_at(ts->loop, &ts->census, ts->loop->now_ms + CENSUS_MS);
 }
 
 void teams_bury(struct teams *ts, pid_t pid, int status)

@@ -54,8 +54,8 @@ static void look_again(struct worker *w)
 {
 	uint64_t now = w->run.loop.now_ms, at = handshaker_yields_ms(&w->handshaker);
 
-	if (at > now + LOOK_MS && counted_before())
-		at = now + LOOK_MS;
+	if (at > now + LOOK_MS && w->share)
+		at = now + LOOK_MS; /* the master may say at any time that there is room */
 	if (at != UINT64_MAX)
 		(void)!loop_at(&w->run.loop, &w->room, at);
 }
@@ -265,5 +265,6 @@ int worker_run(struct worker_plan *plan)
 		err = loop_run(&w->run.loop);
 	if (err)
 		log_error("worker", "%s", strerror(-err));
+	log_finish();
 	return err ? EXIT_FAILED : EXIT_OK;
 }

@@ -164,6 +164,35 @@ def seconds_of_an_answer(server):
     return time.monotonic() - began
 
 
+def test_a_backend_comes_back_while_one_tries_it(serve, one):
+    """The last hope of those that come meanwhile."""
+    port = unused_port()
+    with contextlib.ExitStack() as stack:
+        server = serve("--workers", "1", *one, "--forward", "127.0.0.1:%d" % port)
+        with server.connect() as connection, contextlib.suppress(*CUT):
+            connection.recv(1)
+        server.line(event="backend", state="down")
+        time.sleep(CONNECT + 0.2)
+        hole = stack.enter_context(socket.create_server(("127.0.0.1", port), backlog=0))
+        for _ in range(4):
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(hole.getsockname())
+        stack.enter_context(server.connect())  # its SYN is dropped
+        time.sleep(0.3)
+        hole.listen(100)
+        hole.settimeout(0.1)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                hole.accept()[0].close()
+        hole.settimeout(LIMIT)
+        for _ in range(4):
+            connection = stack.enter_context(server.connect())
+            behind = stack.enter_context(hole.accept()[0])
+            behind.sendall(b"hello")
+            assert connection.recv(5) == b"hello"
+
+
 def test_one_at_a_time_tries_a_silent_backend(serve, one, backend):
     with black_hole() as hole:
         server = serve("--workers", "1", *one, *in_pairs("--forward", [hole, backend(saying(b"good")).target]))

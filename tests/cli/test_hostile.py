@@ -198,6 +198,8 @@ def test_user_who_is_that_user(backend, options, status):
         try:
             wait_for(lambda: server.poll() is not None or fetch(port) == b"hello")
             assert server.poll() == status
+            for pid in [server.pid, *children(server.pid)] if status is None else []:
+                assert standard_fds(pid)[0] == "/dev/null"
         finally:
             server.send_signal(signal.SIGTERM)
 

@@ -6,6 +6,7 @@ TLSFD_BIN  the command (default: build/tlsfd)
 import contextlib
 import ctypes
 import os
+import pwd
 import re
 import signal
 import socket
@@ -270,6 +271,22 @@ def test_an_empty_root_after_a_reload(serve, backend, tmp_path):
     with talking(server, b"x"):
         wait_for(lambda: roots(server) == [[], []])
     assert not [line for line in server.matching(event="confinement") if "chroot" in line["missing"]]
+
+
+@needs_root
+def test_the_user_stays(serve, one, backend, tmp_path):
+    """A reload doesn't change who the processes are."""
+    config = tmp_path / "config"
+    lines = "listen 127.0.0.1:0\nforward %s\ncert %s\nkey %s\nworkers 1\n" % (backend().target, one[1], one[3])
+    config.write_text(lines + "user nobody\n")
+    server = serve("--config", str(config), listen=None)
+    with talking(server, b"x"):
+        old = server.workers()
+    config.write_text(lines)
+    server.signal(signal.SIGHUP)
+    wait_for(lambda: not set(old) & set(server.workers()) and len(server.workers()) == 2)
+    with talking(server, b"x"):
+        assert {status_of(pid)["Uid"].split()[0] for pid in server.workers()} == {str(pwd.getpwnam("nobody").pw_uid)}
 
 
 def test_a_missing_step_is_said_once(serve, one, backend):

@@ -401,6 +401,12 @@ def test_a_pipe_is_no_file(one):
     assert done.returncode == 4 and "this is a pipe" in done.stderr and done.stderr.count("\n") == 1
 
 
+def test_a_pipe_is_no_config_file(one):
+    done = subprocess.run(["sh", "-c", 'echo self-signed | "$0" serve --config /proc/self/fd/0', BIN],
+                          stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=LIMIT, check=False)
+    assert done.returncode == 4 and "this is a pipe" in done.stderr and done.stderr.count("\n") == 1
+
+
 def test_port_in_use(serve, one, backend):
     server = serve("--forward", backend().target, *one)
     status, said = refused("--listen", "127.0.0.1:%d" % server.port, "--forward", "127.0.0.1:1", *one)
