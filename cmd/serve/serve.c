@@ -381,7 +381,7 @@ static int find_user(struct master *m)
 		return fail(EXIT_CONFIG, "group %s: %s", s->group,
 			    group ? "--user is needed, too" : "there is none");
 	if (user)
-		strcpy(m->user, s->user);
+		memcpy(m->user, s->user, strlen(s->user) + 1);
 	m->uid = user ? user->pw_uid : geteuid();
 	m->gid = group ? group->gr_gid : user && !geteuid() ? user->pw_gid : getegid();
 	if (geteuid() != 0 && (m->uid != geteuid() || m->gid != getegid()))
