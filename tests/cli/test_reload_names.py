@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Names at a reload: nothing stands still while the resolver is silent."""
+import contextlib
 import os
 import re
 import signal
@@ -184,7 +185,7 @@ def asking(server):
     """The process that asks."""
     found = []
     for pid in server.children():
-        with open(f"/proc/{pid}/comm", encoding="ascii") as comm:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/comm", encoding="ascii") as comm:  # it may end meanwhile
             found += [pid] * (comm.read() == "tlsfd-lookup\n")
     return found
 
