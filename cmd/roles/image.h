@@ -7,7 +7,7 @@
 #ifndef TLSFD_IMAGE_H
 #define TLSFD_IMAGE_H
 
-enum { IMAGE_FIRST_FD = 3, IMAGE_FDS = 4 };
+enum { IMAGE_FIRST_FD = 3, IMAGE_FDS = 5 };
 
 /* The program's file, open while it is sure to be the one that runs: an fd, or a negative
  * errno. Later /proc/self/exe may be out of reach, or another program have its name. */

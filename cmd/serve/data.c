@@ -15,12 +15,14 @@
 #include "counts.h"
 #include "mover.h"
 #include "roles/image.h"
+#include "teams.h"
 
 enum {
 	PLAN_FD = IMAGE_FIRST_FD,
 	CHANNEL_FD,
 	COUNTS_FD,
 	ROOT_FD,
+	BEGIN_FD,
 	TURN_TAKES = 16, /* before others have their turn */
 	RETRY_MS = 20,
 	TELL_MS = 10, /* the other process need not wake for each connection */
@@ -112,9 +114,9 @@ static int read_plan(struct data *d)
 
 /* ---- the start, in the master's child ---- */
 
-void data_exec(int image, int plan, int root, int channel, int counts, unsigned page)
+void data_exec(int image, int plan, int root, int channel, int counts, unsigned page, int begin)
 {
-	const int fds[IMAGE_FDS] = { plan, channel, page ? counts : -1, root };
+	const int fds[IMAGE_FDS] = { plan, channel, page ? counts : -1, root, begin };
 
 	image_exec(image, "data-process", page, fds);
 }
@@ -268,6 +270,8 @@ static int run(struct data *d, unsigned page)
 	err = role_start(&d->run);
 	if (!err)
 		err = loop_add(&d->run.loop, &d->channel, EPOLLIN | EPOLLET);
+	if (!err)
+		err = teams_say_begun(BEGIN_FD);
 	if (err)
 		return err;
 	tell_soon(d);

@@ -243,7 +243,7 @@ int metrics_process(int argc, char **argv)
 static void spawn(struct metrics *m)
 {
 	const int fds[IMAGE_FDS] = { m->listening.fds[0], m->ledger->fd, m->plan_fd,
-				     m->plan.confinement.root };
+				     m->plan.confinement.root, -1 };
 
 	m->pid = fork();
 	if (m->pid == 0) {

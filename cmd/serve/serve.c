@@ -37,6 +37,7 @@ struct master {
 	int argc;
 	char **argv;
 	struct generation now, next;
+	bool told;	/* that it listens */
 	bool reloading; /* the addresses of the next one are asked for */
 	struct source answers;
 	unsigned workers;
@@ -109,7 +110,7 @@ static _Noreturn void be_worker(struct master *m, const struct team *team)
 				    .index = team->index,
 				    .workers = m->workers,
 				    .channel = team->channel[ROLE_HANDSHAKE],
-				    .ready = m->teams.ready };
+				    .begin = m->teams.begin };
 
 	struct confinement *c = &plan.role.confinement;
 
@@ -139,7 +140,7 @@ static void be(void *arg, const struct team *team, enum role role)
 	if (role == ROLE_HANDSHAKE)
 		be_worker(m, team);
 	data_exec(m->image, m->now.data_plan, m->root, team->channel[ROLE_DATA], m->ledger.fd,
-		  team->page[role]);
+		  team->page[role], m->teams.begin);
 	log_error("worker", "the program's file, which a data process starts from: %s",
 		  strerror(errno));
 	log_finish();
@@ -181,11 +182,26 @@ static void gone(void *arg)
 
 /* ---- reload and stop ---- */
 
-static void renewed(void *arg)
+static void tell(struct master *m)
 {
-	const struct master *m = arg;
 	struct logline line;
 
+	m->told = true;
+	if (m->self.pem) {
+		log_begin(&line, "self-signed");
+		log_text(&line, "sha256", m->self.fingerprint);
+		log_end(&line);
+	}
+	listening_announce(m->listening, m->n_listening);
+}
+
+static void renewed(void *arg)
+{
+	struct master *m = arg;
+	struct logline line;
+
+	if (!m->told)
+		tell(m);
 	if (m->teams.generation < 2)
 		return;
 	count_reload(true);
@@ -474,18 +490,6 @@ static int watch_signals(struct master *m)
 	return m->signals.fd < 0 ? -errno : loop_add(&m->loop, &m->signals, EPOLLIN);
 }
 
-static void tell(const struct master *m)
-{
-	struct logline line;
-
-	if (m->self.pem) {
-		log_begin(&line, "self-signed");
-		log_text(&line, "sha256", m->self.fingerprint);
-		log_end(&line);
-	}
-	listening_announce(m->listening, m->n_listening);
-}
-
 static int run(struct master *m)
 {
 	const struct service *s = &m->now.service;
@@ -497,6 +501,8 @@ static int run(struct master *m)
 	if (!err)
 		err = ledger_open(&m->ledger);
 	if (!err)
+		err = teams_open(&m->teams);
+	if (!err)
 		err = loop_at(&m->loop, &m->renewal, m->ratchet.next_ms);
 	if (!err)
 		err = plan_data(m);
@@ -504,10 +510,8 @@ static int run(struct master *m)
 		err = teams_renew(&m->teams, m->workers);
 	if (!err && s->metrics)
 		err = metrics_start(&m->metrics);
-	if (!err) {
-		tell(m);
+	if (!err)
 		err = loop_run(&m->loop);
-	}
 	return err ? fail(EXIT_FAILED, "%s", strerror(-err)) : EXIT_OK;
 }
 
@@ -526,7 +530,6 @@ static int prepare(struct master *m)
 	m->teams.arg = m;
 	m->renewal.due = renew_keys;
 	m->answers = (struct source){ -1, answered };
-	teams_open(&m->teams);
 	raise_fd_limit();
 	if (!s->check_config && geteuid() == 0)
 		m->root = confine_root();

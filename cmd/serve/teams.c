@@ -2,10 +2,10 @@
 #include "teams.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "logfmt.h"
@@ -134,6 +134,15 @@ static void tell(const struct team *team, enum role role, int sig)
 		kill(team->pid[role], sig);
 }
 
+static struct team *find(const struct teams *ts, pid_t pid, enum role *role)
+{
+	for (struct team *team = ts->first; team; team = team->next)
+		for (*role = 0; *role < ROLES; ++*role)
+			if (team->pid[*role] == pid)
+				return team;
+	return NULL;
+}
+
 /* ---- ending ---- */
 
 static bool is_over(const struct teams *ts, const struct team *team)
@@ -185,27 +194,56 @@ static void drain_before(struct teams *ts, unsigned generation)
 	remove_those_over(ts);
 }
 
+static bool all_have_begun(const struct teams *ts)
+{
+	for (const struct team *team = ts->first; team; team = team->next)
+		for (enum role role = 0; role < ROLES; role++)
+			if (team->generation == ts->generation && !team->begun[role])
+				return false;
+	return true;
+}
+
+/* Who has died meanwhile is nobody's any more, and who replaces it says so, too. */
 static void on_begun(struct source *source, uint32_t events)
 {
 	struct teams *ts = owner_of(source, struct teams, begun);
-	eventfd_t n;
+	struct team *team;
+	enum role role;
+	pid_t pid;
 
 	(void)events;
-	if (eventfd_read(source->fd, &n) < 0 || !ts->awaited)
+	if (read(source->fd, &pid, sizeof(pid)) != sizeof(pid))
 		return;
-	ts->awaited -= n < ts->awaited ? (unsigned)n : ts->awaited;
-	if (ts->awaited)
+	team = find(ts, pid, &role);
+	if (team)
+		team->begun[role] = true;
+	if (!ts->awaited || !all_have_begun(ts))
 		return;
+	ts->awaited = false;
 	drain_before(ts, ts->generation);
 	ts->renewed(ts->arg);
 }
 
-void teams_open(struct teams *ts)
+int teams_say_begun(int begin)
 {
+	const pid_t self = getpid();
+	int err = write(begin, &self, sizeof(self)) == sizeof(self) ? 0 : -errno;
+
+	close(begin);
+	return err;
+}
+
+int teams_open(struct teams *ts)
+{
+	int ends[2];
+
 	ts->restart.due = on_restart;
 	ts->census.due = on_census;
-	ts->ready = -1;
-	ts->begun = (struct source){ -1, on_begun };
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+		return -errno;
+	ts->begun = (struct source){ ends[0], on_begun };
+	ts->begin = ends[1];
+	return loop_add(ts->loop, &ts->begun, EPOLLIN);
 }
 
 static int start_all(struct teams *ts, unsigned count)
@@ -220,55 +258,20 @@ static int start_all(struct teams *ts, unsigned count)
 	return err;
 }
 
-/* Who is of a generation before is not waited for any more. */
-static int await(struct teams *ts, unsigned count)
-{
-	struct source before = ts->begun;
-	int err;
-
-	ts->begun.fd = ts->ready;
-	err = loop_add(ts->loop, &ts->begun, EPOLLIN);
-	if (err) {
-		ts->begun = before;
-		return err;
-	}
-	ts->awaited = count;
-	if (before.fd >= 0) {
-		loop_remove(ts->loop, &before); /* it is open elsewhere */
-		close(before.fd);
-	}
-	return 0;
-}
-
 int teams_renew(struct teams *ts, unsigned count)
 {
-	int err, before = ts->ready;
+	int err;
 
-	ts->ready = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	err = ts->ready < 0 ? -errno : 0;
 	ts->generation++;
-	if (!err)
-		err = start_all(ts, count);
-	if (!err)
-		err = await(ts, count);
+	err = start_all(ts, count);
 	on_census(&ts->census);
-	if (!err)
+	if (!err) {
+		ts->awaited = true;
 		return 0;
-	if (ts->ready >= 0)
-		close(ts->ready);
-	ts->ready = before;
+	}
 	disown(ts);
 	drain_before(ts, 1);
 	return err;
-}
-
-static struct team *find(const struct teams *ts, pid_t pid, enum role *role)
-{
-	for (struct team *team = ts->first; team; team = team->next)
-		for (*role = 0; *role < ROLES; ++*role)
-			if (team->pid[*role] == pid)
-				return team;
-	return NULL;
 }
 
 /* Its channel is no good any more: its connections may go on, and another team begins. */
@@ -291,6 +294,7 @@ void teams_bury(struct teams *ts, pid_t pid, int status)
 	if (!team)
 		return;
 	team->pid[role] = 0;
+	team->begun[role] = false;
 	ledger_settle(ts->ledger, team->page[role]);
 	team->page[role] = 0;
 	wanted = is_wanted(ts, team, role);
@@ -323,8 +327,7 @@ void teams_stop(struct teams *ts)
 
 void teams_leave(const struct teams *ts, int keep)
 {
-	if (ts->begun.fd >= 0 && ts->begun.fd != ts->ready)
-		close(ts->begun.fd);
+	close(ts->begun.fd);
 	for (const struct team *team = ts->first; team; team = team->next)
 		for (enum role role = 0; role < ROLES; role++)
 			if (team->channel[role] != keep)

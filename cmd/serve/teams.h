@@ -19,6 +19,7 @@ struct team {
 	unsigned generation; /* of the settings of its handshake process */
 	unsigned index;
 	unsigned page[ROLES]; /* of the ledger */
+	bool begun[ROLES];
 	struct team *next;
 };
 
@@ -26,29 +27,32 @@ struct teams {
 	struct loop *loop;
 	struct ledger *ledger;
 	unsigned generation;
-	int ready; /* an eventfd: each handshake process adds 1 when it accepts */
-	struct source begun;
-	unsigned awaited;
+	struct source begun; /* a pipe of pids: of processes that have begun */
+	int begin;	     /* where they write theirs */
+	bool awaited;	     /* not all of the present generation have */
 	bool stopping;
 	struct timer restart, census;
 	struct team *first;
 	/* in a new process, by the present settings; does not return */
 	void (*be)(void *arg, const struct team *team, enum role role);
-	void (*renewed)(void *arg); /* all of a generation accept: those before are told to end */
+	void (*renewed)(void *arg); /* all of a generation have begun: those before are told to end */
 	void (*gone)(void *arg);    /* stopping, and none is left */
 	void *arg;
 };
 
-/* loop, ledger, be, renewed, gone and arg are set. */
-void teams_open(struct teams *teams);
-/* Starts a generation; when it accepts those before drain. 0, or a negative errno, and all is
- * as it was. */
+/* be, renewed, gone and arg are set, and loop and ledger that will be opened. 0 or a negative
+ * errno. */
+int teams_open(struct teams *teams);
+/* Starts a generation; when it has begun those before drain. 0, or a negative errno, and all
+ * is as it was. */
 int teams_renew(struct teams *teams, unsigned count);
 /* Of waitpid(2). */
 void teams_bury(struct teams *teams, pid_t pid, int status);
 /* SIGTERM to all; the second time SIGKILL. */
 void teams_stop(struct teams *teams);
-/* In a new process: closes the channels, but for one end; ready stays, too. */
+/* In a new process: closes the channels, but for one end, and leaves begin. */
 void teams_leave(const struct teams *teams, int keep);
+/* In a process that is ready for connections; closes begin. 0 or a negative errno. */
+int teams_say_begun(int begin);
 
 #endif

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -15,6 +14,7 @@
 #include "logfmt.h"
 #include "mover.h"
 #include "roles/courier.h"
+#include "teams.h"
 
 enum {
 	WAITING_MAX = 64, /* for the data process, before no more are accepted */
@@ -245,10 +245,7 @@ static int start(struct worker *w)
 		err = listen_all(w);
 	if (!err)
 		weigh(w); /* those before may have left nothing of the limit */
-	if (!err && eventfd_write(w->plan->ready, 1) < 0)
-		err = -errno;
-	close(w->plan->ready);
-	return err;
+	return err ? err : teams_say_begun(w->plan->begin);
 }
 
 int worker_run(struct worker_plan *plan)

@@ -26,7 +26,7 @@ struct worker_plan {
 	size_t n_listening;
 	unsigned index, workers;
 	int channel; /* to its data process */
-	int ready;   /* an eventfd, added 1 to when it accepts */
+	int begin;   /* of the teams */
 };
 
 /* In a process of its own, just forked, its signals blocked. Returns its exit status. */

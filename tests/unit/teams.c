@@ -1,0 +1,228 @@
+/*
+ * A generation has begun when each of its processes has, whoever dies meanwhile, and not
+ * before.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "serve/teams.h"
+#include "suite.h"
+
+enum { TEAMS = 2 };
+
+struct scene {
+	struct loop loop;
+	struct ledger ledger;
+	struct teams teams;
+	int may[TEAMS]; /* eventfds: how many of this index may begin, from generation 2 on */
+	unsigned renewed;
+	struct timer deadline;
+};
+
+/* ---- the processes ---- */
+
+static volatile sig_atomic_t told;
+
+static void on_told(int sig)
+{
+	told = sig;
+}
+
+/* A handshake process begins when it may; a data process at once. */
+static void be(void *arg, const struct team *team, enum role role)
+{
+	const struct scene *s = arg;
+	sigset_t none;
+	eventfd_t n;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* of a test that fails */
+	signal(SIGHUP, on_told);
+	if (role == ROLE_HANDSHAKE && team->generation > 1)
+		while (eventfd_read(s->may[team->index], &n) < 0)
+			;
+	if (teams_say_begun(s->teams.begin))
+		_exit(2);
+	sigemptyset(&none);
+	while (!told)
+		sigsuspend(&none);
+	_exit(0);
+}
+
+/* ---- what the master sees ---- */
+
+static void renewed(void *arg)
+{
+	struct scene *s = arg;
+
+	s->renewed++;
+	loop_stop(&s->loop);
+}
+
+static void gone(void *arg)
+{
+	loop_stop(&((struct scene *)arg)->loop);
+}
+
+static void too_late(struct timer *timer)
+{
+	loop_stop(&owner_of(timer, struct scene, deadline)->loop);
+}
+
+static void run(struct scene *s, unsigned ms)
+{
+	s->loop.stopped = false;
+	assert_int_equal(loop_at(&s->loop, &s->deadline, s->loop.now_ms + ms), 0);
+	assert_int_equal(loop_run(&s->loop), 0);
+}
+
+static struct team *present(struct scene *s, unsigned index)
+{
+	struct team *team = s->teams.first;
+
+	while (team->generation != s->teams.generation || team->index != index)
+		team = team->next;
+	return team;
+}
+
+static void kill_handshake(struct scene *s, unsigned index)
+{
+	pid_t pid = present(s, index)->pid[ROLE_HANDSHAKE];
+	int status;
+
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	teams_bury(&s->teams, pid, status);
+}
+
+static void let_begin(struct scene *s, unsigned index)
+{
+	assert_int_equal(eventfd_write(s->may[index], 1), 0);
+}
+
+static void bury(struct scene *s, pid_t pid)
+{
+	int status;
+
+	if (pid && waitpid(pid, &status, 0) == pid)
+		teams_bury(&s->teams, pid, status);
+}
+
+/* ---- the tests ---- */
+
+/* The first generation has begun. */
+static void begin(struct scene *s)
+{
+	*s = (struct scene){ .deadline.due = too_late };
+	s->teams = (struct teams){ .loop = &s->loop,
+				   .ledger = &s->ledger,
+				   .be = be,
+				   .renewed = renewed,
+				   .gone = gone,
+				   .arg = s };
+	for (int i = 0; i < TEAMS; i++)
+		s->may[i] = eventfd(0, EFD_SEMAPHORE | EFD_CLOEXEC);
+	assert_int_equal(loop_open(&s->loop), 0);
+	assert_int_equal(ledger_open(&s->ledger), 0);
+	assert_int_equal(teams_open(&s->teams), 0);
+	assert_int_equal(teams_renew(&s->teams, TEAMS), 0);
+	run(s, 5000);
+	assert_int_equal(s->renewed, 1);
+}
+
+static void end(struct scene *s)
+{
+	teams_stop(&s->teams);
+	teams_stop(&s->teams);
+	while (s->teams.first)
+		for (enum role role = ROLES; role-- > 0 && s->teams.first;)
+			bury(s, s->teams.first->pid[role]);
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* nobody is forgotten */
+	for (int i = 0; i < TEAMS; i++)
+		close(s->may[i]);
+	close(s->teams.begin);
+	close(s->teams.begun.fd);
+	ledger_close(&s->ledger);
+	loop_close(&s->loop);
+}
+
+static void test_all_begin(void **state)
+{
+	struct scene scene, *s = &scene;
+	pid_t old;
+
+	(void)state;
+	begin(s);
+	old = present(s, 0)->pid[ROLE_HANDSHAKE];
+	assert_int_equal(teams_renew(&s->teams, TEAMS), 0);
+	let_begin(s, 0);
+	run(s, 200);
+	assert_int_equal(s->renewed, 1);
+	assert_int_equal(waitpid(old, NULL, WNOHANG), 0); /* it goes on */
+	let_begin(s, 1);
+	run(s, 5000);
+	assert_int_equal(s->renewed, 2);
+	assert_int_equal(waitpid(old, NULL, 0), old); /* it was told to end */
+	teams_bury(&s->teams, old, 0);
+	end(s);
+}
+
+/* One that had begun and died does not stand for one that hasn't yet. */
+static void test_one_dies(void **state)
+{
+	struct scene scene, *s = &scene;
+
+	(void)state;
+	begin(s);
+	assert_int_equal(teams_renew(&s->teams, TEAMS), 0);
+	let_begin(s, 0);
+	run(s, 200);
+	assert_true(present(s, 0)->begun[ROLE_HANDSHAKE]);
+	kill_handshake(s, 0);
+	assert_false(present(s, 0)->begun[ROLE_HANDSHAKE]);
+	let_begin(s, 0); /* who replaces it */
+	run(s, 200);
+	assert_true(present(s, 0)->begun[ROLE_HANDSHAKE]);
+	assert_int_equal(s->renewed, 1);
+	kill_handshake(s, 0); /* not replaced within a second */
+	let_begin(s, 1);
+	run(s, 200);
+	assert_int_equal(s->renewed, 1);
+	let_begin(s, 0);
+	run(s, 5000);
+	assert_int_equal(s->renewed, 2);
+	end(s);
+}
+
+/* A reload on top of one that isn't done: the last counts. */
+static void test_another_reload(void **state)
+{
+	struct scene scene, *s = &scene;
+
+	(void)state;
+	begin(s);
+	assert_int_equal(teams_renew(&s->teams, TEAMS), 0);
+	let_begin(s, 0);
+	run(s, 200);
+	assert_int_equal(teams_renew(&s->teams, TEAMS), 0);
+	let_begin(s, 1); /* either generation's */
+	let_begin(s, 1);
+	run(s, 200);
+	assert_int_equal(s->renewed, 1);
+	let_begin(s, 0);
+	run(s, 5000);
+	assert_int_equal(s->renewed, 2);
+	end(s);
+}
+
+int main(int argc, char **argv)
+{
+	suite_add(test_all_begin, NULL, 0, "all of a generation begin");
+	suite_add(test_one_dies, NULL, 0, "one dies meanwhile");
+	suite_add(test_another_reload, NULL, 0, "another reload meanwhile");
+	return suite_run(argc, argv);
+}
