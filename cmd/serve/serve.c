@@ -36,6 +36,7 @@
 struct master {
 	int argc;
 	char **argv;
+	struct service start; /* listen, workers, metrics, user and group are its for good */
 	struct generation now, next;
 	bool told;	/* that it listens */
 	bool reloading; /* the addresses of the next one are asked for */
@@ -224,8 +225,10 @@ static bool same_text(const char *a, const char *b)
 	return a && b ? !strcmp(a, b) : a == b;
 }
 
-static void warn_of_what_stays(const struct service *old, const struct service *new)
+static void warn_of_what_stays(const struct master *m)
 {
+	const struct service *old = &m->start, *new = &m->next.service;
+
 	if (!same_texts(&old->listen, &new->listen) || old->workers != new->workers ||
 	    !same_text(old->user, new->user) || !same_text(old->group, new->group) ||
 	    !same_text(old->metrics, new->metrics))
@@ -268,7 +271,7 @@ static void renew(struct master *m)
 {
 	int err;
 
-	warn_of_what_stays(&m->now.service, &m->next.service);
+	warn_of_what_stays(m);
 	swap(m);
 	m->ratchet.period_ms = m->now.service.ticket_renewal_ms;
 	(void)!ratchet_give(&m->ratchet, m->now.config); /* it may have turned meanwhile */
@@ -562,6 +565,7 @@ static void clean_up(struct master *m)
 	if (m->root >= 0)
 		close(m->root);
 	generation_free(&m->now);
+	service_free(&m->start);
 }
 
 /* A parent's SIG_IGN is inherited: children would be gone without a word (wait(2)). What it has
@@ -588,7 +592,6 @@ int serve(int argc, char **argv)
 			    .now = no_generation,
 			    .next = no_generation };
 	struct settings settings;
-	struct service service;
 	const struct deadline never = deadline_in(-1);
 	struct trouble trouble;
 	int status, err = 0;
@@ -596,11 +599,10 @@ int serve(int argc, char **argv)
 	open_standard_fds();
 	inherit(&m);
 	prctl(PR_SET_DUMPABLE, 0); /* keys come into this memory */
-	if (service_read(&service, &settings, argc, argv) == 0) {
+	if (service_read(&m.start, &settings, argc, argv) == 0) {
 		if (settings.help)
 			return verb_help("serve");
-		err = ratchet_start(&m.ratchet, service.ticket_renewal_ms);
-		service_free(&service);
+		err = ratchet_start(&m.ratchet, m.start.ticket_renewal_ms);
 	}
 	if (err)
 		return fail(EXIT_FAILED, "no randomness: %s", strerror(-err));

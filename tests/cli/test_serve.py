@@ -634,6 +634,23 @@ def test_reload(serve, ca, backend, tmp_path):
         stays.unwrap()
 
 
+@pytest.mark.parametrize("line", ["listen 127.0.0.2:0", "workers 2", "metrics 127.0.0.1:0"])
+def test_reload_says_what_wants_a_restart(serve, one, backend, tmp_path, line):
+    """As long as it is so."""
+    config = tmp_path / "config"
+    before = "listen 127.0.0.1:0\nforward %s\ncert %s\nkey %s\n" % (backend().target, one[1], one[3])
+    config.write_text(before + "workers 1\n")
+    server = serve("--config", str(config), listen=None)
+
+    def warnings():
+        return [said for said in server.matching(event="warning") if "only with a restart" in said["error"]]
+
+    for number, text, count in (1, before + line, 1), (2, before + line, 2), (3, before + "workers 1", 2):
+        config.write_text(text + ("" if "workers" in text else "\nworkers 1") + "\n")
+        reloaded(server, number)
+        assert len(warnings()) == count
+
+
 def test_reload_under_load(serve, one, backend):
     """Fifty times, and no request fails."""
     server = serve("--workers", "2", "--forward", backend(saying(b"hello")).target, *one)
