@@ -229,9 +229,11 @@ void ledger_settle(struct ledger *l, unsigned page)
 	l->used[page] = false;
 }
 
+/* Private, or mprotect(2) could make it writable. What others write is seen all the same:
+ * only a page that this process wrote would be a copy (mm/memory.c: do_read_fault). */
 const struct counts *ledger_read(int fd)
 {
-	void *all = mmap(NULL, (size_t)PAGES * PAGE_BYTES, PROT_READ, MAP_SHARED, fd, 0);
+	void *all = mmap(NULL, (size_t)PAGES * PAGE_BYTES, PROT_READ, MAP_PRIVATE, fd, 0);
 
 	close(fd);
 	return all == MAP_FAILED ? NULL : all;
