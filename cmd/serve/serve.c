@@ -558,6 +558,7 @@ static void clean_up(struct master *m)
 	if (m->metrics.listening.count)
 		metrics_stop(&m->metrics);
 	ledger_close(&m->ledger);
+	loop_close(&m->loop);
 	self_signed_free(&m->self);
 	ratchet_wipe(&m->ratchet);
 	if (m->image >= 0)
@@ -589,6 +590,7 @@ int serve(int argc, char **argv)
 			    .pid = getpid(),
 			    .image = -1,
 			    .root = -1,
+			    .loop.epoll = -1,
 			    .now = no_generation,
 			    .next = no_generation };
 	struct settings settings;

@@ -172,6 +172,7 @@ class Serve:
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, **how)
         self.lines, self.changed, self.ended = [], threading.Condition(), False
+        self.others = []  # of its lines: no log, but what a sanitizer says
         threading.Thread(target=self._read, daemon=True).start()
         if wait:
             address = self.line(event="listening")["addr"]
@@ -179,6 +180,9 @@ class Serve:
 
     def _read(self):
         for line in self.process.stderr:
+            if not line.startswith("event="):
+                self.others.append(line)
+                continue
             with self.changed:
                 self.lines.append(parse(line))
                 self.changed.notify_all()
@@ -240,6 +244,7 @@ class Serve:
                 self.signal(signal.SIGINT)
                 self.process.wait(LIMIT)
         self.process.stdout.close()
+        assert not [line for line in self.others if not line.startswith("tlsfd ")], self.others
 
 
 def answer(connection):
