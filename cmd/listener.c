@@ -52,10 +52,10 @@ int listening_check(const char *text)
 	return err;
 }
 
-static int try_bind(const struct sockaddr *address, socklen_t len, bool share)
+static int try_bind(const struct sockaddr *address, socklen_t len, bool both, bool share)
 {
 	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	const int on = 1, off = 0;
+	const int on = 1, only_ipv6 = !both;
 	int err;
 
 	if (fd < 0)
@@ -64,7 +64,9 @@ static int try_bind(const struct sockaddr *address, socklen_t len, bool share)
 	if (share)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
 	if (address->sa_family == AF_INET6)
-		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only_ipv6, sizeof(only_ipv6));
+	/* for those that come in, too: a peer that has vanished is noticed some time */
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	if (bind(fd, address, len) == 0 && (!share || listen(fd, BACKLOG) == 0))
 		return fd;
 	err = -errno;
@@ -73,9 +75,9 @@ static int try_bind(const struct sockaddr *address, socklen_t len, bool share)
 }
 
 /* With SO_REUSEPORT somebody else's socket of the same user would not be noticed. */
-static int claim(struct sockaddr *address, socklen_t len)
+static int claim(struct sockaddr *address, socklen_t len, bool both)
 {
-	int fd = try_bind(address, len, false);
+	int fd = try_bind(address, len, both, false);
 
 	if (fd < 0)
 		return fd;
@@ -85,10 +87,10 @@ static int claim(struct sockaddr *address, socklen_t len)
 
 static int open_all(struct listening *l, struct sockaddr *address, socklen_t len, unsigned count)
 {
-	int err = claim(address, len);
+	int err = claim(address, len, l->both);
 
 	for (unsigned i = 0; i < count && !err; i++) {
-		l->fds[i] = try_bind(address, len, true);
+		l->fds[i] = try_bind(address, len, l->both, true);
 		if (l->fds[i] < 0)
 			return l->fds[i];
 		l->count++;
@@ -128,7 +130,9 @@ int listening_open(struct listening *l, const char *text, unsigned count, char *
 			 text);
 		return err;
 	}
-	*l = (struct listening){ .text = strdup(text), .fds = calloc(count, sizeof(int)) };
+	*l = (struct listening){ .text = strdup(text),
+				 .fds = calloc(count, sizeof(int)),
+				 .both = any };
 	address = found->ai_addr;
 	err = l->text && l->fds ? open_all(l, address, found->ai_addrlen, count) : -ENOMEM;
 	if (any && (err == -EAFNOSUPPORT || err == -EADDRNOTAVAIL)) { /* no IPv6 here */
@@ -185,7 +189,7 @@ static int mend(struct listening *l, unsigned index)
 
 	if (fcntl(fd, F_SETFL, O_NONBLOCK) == 0 && listen(fd, BACKLOG) == 0 && is_there(l, fd))
 		return 0;
-	fd = try_bind((const struct sockaddr *)&l->at, l->size, true);
+	fd = try_bind((const struct sockaddr *)&l->at, l->size, l->both, true);
 	if (fd < 0)
 		return fd;
 	close(l->fds[index]);

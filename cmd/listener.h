@@ -20,6 +20,7 @@ struct listening {
 	char address[ADDRESS_TEXT]; /* as it is, with its port */
 	struct sockaddr_storage at; /* the same */
 	socklen_t size;
+	bool both; /* IPv4 and IPv6 */
 	int *fds;
 	unsigned count;
 };

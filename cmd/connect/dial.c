@@ -40,8 +40,10 @@ static int open_socket(int family)
 	int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 	/* what is to be sent is sent: the other end waits for it */
-	if (fd >= 0)
+	if (fd >= 0) {
 		sys_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
+		sys_setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){ 1 }, sizeof(int));
+	}
 	return fd < 0 ? -errno : fd;
 }
 

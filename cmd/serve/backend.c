@@ -298,6 +298,7 @@ static int begin(struct attempt *a)
 	if (a->source.fd < 0)
 		return -errno;
 	put_on_trial(a);
+	setsockopt(a->source.fd, SOL_SOCKET, SO_KEEPALIVE, &(int){ 1 }, sizeof(int));
 	if (connect(a->source.fd, (const struct sockaddr *)&to->address, to->size) < 0 &&
 	    errno != EINPROGRESS)
 		err = -errno;

@@ -17,7 +17,7 @@ import time
 
 import pytest
 
-from serving import BIN, CUT, LIMIT, answer, expected_place, saying, unused_port, wait_for, web
+from serving import BIN, CUT, LIMIT, answer, expected_place, keepalive, saying, unused_port, wait_for, web
 
 
 def refused(*options):
@@ -763,6 +763,28 @@ def test_addresses(serve, one, backend):
             assert answer(connection) == b"hello"
         peer = server.line(event="connection")["peer"]
         assert peer.startswith("127.0.0.1:" if host == "127.0.0.1" else "[::1]:")
+
+
+def test_families_apart(serve, one, backend):
+    """[::] is no IPv4 address, so that each may have listeners of its own."""
+    ipv4 = serve("--forward", backend(saying(b"four")).target, *one, listen="0.0.0.0:0")
+    ipv6 = serve("--forward", backend(saying(b"six")).target, *one, listen="[::]:%d" % ipv4.port)
+    assert ipv6.port == ipv4.port
+    with ipv6.connect() as connection:
+        assert answer(connection) == b"four"
+
+
+@pytest.mark.parametrize("reload_", [False, True])
+def test_keepalive(serve, one, backend, reload_):
+    """A peer that vanishes is noticed without --idle-timeout, too."""
+    behind = backend()
+    server = serve("--forward", behind.target, *one, "--idle-timeout", "0")
+    if reload_:
+        reloaded(server, 1)
+    with server.connect() as connection:
+        connection.sendall(b"hello")
+        assert connection.recv(100) == b"hello"
+        wait_for(lambda: keepalive(server.port, None) and keepalive(None, int(behind.target.split(":")[1])))
 
 
 def test_help_names_every_setting():

@@ -15,7 +15,7 @@ import pytest
 
 from connecting import (BIG, BIN, LIMIT, PLACE, Server, digest, each_version, echo_all,
                         exchange, one_line, only, receive_all, refused, tls, wrap)
-
+from serving import keepalive, wait_for
 from test_connect_reach import black_hole
 
 LISTEN, USAGE = 5, 2  # exit status: can't listen
@@ -243,6 +243,18 @@ def test_plain_side_is_reset(certs, start):
         s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     server.finish()
     assert tunnel.line()["end"] == "backend-reset"
+    tunnel.stop()
+
+
+def test_keepalive(certs, start):
+    """On both sides: a peer that vanishes is noticed without --idle-timeout, too."""
+    server = Server(tls(certs, echo_pieces))
+    tunnel = Tunnel(start, server.port, "--ca", certs.root)
+    with tunnel.dial() as s:
+        s.sendall(b"hello")
+        assert s.recv(5) == b"hello"
+        wait_for(lambda: keepalive(tunnel.port, None) and keepalive(None, server.port))
+    server.finish()
     tunnel.stop()
 
 
