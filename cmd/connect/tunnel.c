@@ -51,8 +51,8 @@ struct opening {
 	struct opening *next, **link;
 	struct client *client; /* NULL: there is a relay */
 	struct source source;  /* the client's fd; -1: none */
+	struct source plain;   /* watched for a reset until there is a relay */
 	struct timer pause, until;
-	int plain;
 };
 
 /* ---- the end of one ---- */
@@ -121,6 +121,13 @@ static void unwatch(struct opening *o)
 	loop_cancel(loop, &o->pause);
 }
 
+/* It is the relay's then, or closed. */
+static int release_plain(struct opening *o)
+{
+	loop_remove(&o->tunnel->set->loop, &o->plain);
+	return o->plain.fd;
+}
+
 /* Who waits at the plain side gets a reset: there was no connection, so no end of one. */
 static void close_plain(int fd)
 {
@@ -136,6 +143,21 @@ static void rest(struct tunnels *set, int err)
 		listener_rest(&set->listeners[i], err);
 }
 
+/* There will be no relay. */
+static void abandon(struct opening *o, const char *end, const char *error)
+{
+	struct tunnel *t = o->tunnel;
+	struct account account = { .to = t->route->where,
+				   .end = end,
+				   .error = error,
+				   .now_ms = t->set->loop.now_ms };
+
+	unwatch(o);
+	peer_log(&t->peer, client_tls(o->client), &account);
+	close_plain(release_plain(o));
+	forget(t);
+}
+
 static void give_up(struct opening *o, int err)
 {
 	static const char *const stages[] = {
@@ -143,19 +165,20 @@ static void give_up(struct opening *o, int err)
 		[STAGE_STARTTLS] = "starttls",
 		[STAGE_HANDSHAKE] = "handshake",
 	};
-	struct tunnel *t = o->tunnel;
-	struct tunnels *set = t->set;
+	struct tunnels *set = o->tunnel->set;
 	char why[1024];
-	struct account account = { .to = t->route->where,
-				   .end = stages[client_stage(o->client)],
-				   .error = tell_failure(o->client, err, why, sizeof(why)),
-				   .now_ms = set->loop.now_ms };
 
-	unwatch(o);
-	peer_log(&t->peer, client_tls(o->client), &account);
-	close_plain(o->plain);
-	forget(t);
+	abandon(o, stages[client_stage(o->client)],
+		tell_failure(o->client, err, why, sizeof(why)));
 	rest(set, err);
+}
+
+/* The plain side. One that has only sent FIN may wait for an answer. */
+static void left(struct source *source, uint32_t events)
+{
+	(void)events;
+	abandon(owner_of(source, struct opening, plain), relay_how_name(RELAY_BACKEND_RESET),
+		strerror(ECONNRESET));
 }
 
 /* To wait for sessions takes much memory: one is enough, and most servers that give any do so
@@ -213,7 +236,7 @@ static int start_relay(struct opening *o)
 
 	t->tls = client_take(o->client);
 	fd = tlsfd_fd(t->tls);
-	err = relay_start(&relay, &t->set->relays, t->tls, o->plain, ended, t);
+	err = relay_start(&relay, &t->set->relays, t->tls, release_plain(o), ended, t);
 	if (err) {
 		tlsfd_free(t->tls);
 		close(fd);
@@ -268,19 +291,24 @@ static void too_late(struct timer *timer)
 	give_up(owner_of(timer, struct opening, until), -ETIMEDOUT);
 }
 
-static int begin(struct tunnels *set, struct opening *o)
+static int begin(struct tunnels *set, struct opening *o, int plain)
 {
 	struct loop *loop = &set->loop;
 	int err = client_start(&o->client, &set->route->to);
 
 	o->source = (struct source){ -1, ready };
+	o->plain = (struct source){ plain, left };
 	o->pause.due = pause_over;
 	o->until.due = too_late;
 	if (err)
 		return err;
 	err = loop_at(loop, &o->until, loop->now_ms + set->route->wishes.timeout_ms);
-	if (err)
-		client_free(o->client);
+	if (!err)
+		err = loop_add(loop, &o->plain, 0); /* EPOLLERR and EPOLLHUP are always told */
+	if (!err)
+		return 0;
+	loop_cancel(loop, &o->until);
+	client_free(o->client);
 	return err;
 }
 
@@ -289,7 +317,7 @@ static void take(void *arg, int fd, const struct peer *peer)
 	struct tunnels *set = arg;
 	struct tunnel *t = calloc(1, sizeof(*t));
 	struct opening *o = calloc(1, sizeof(*o));
-	int err = t && o ? begin(set, o) : -ENOMEM;
+	int err = t && o ? begin(set, o, fd) : -ENOMEM;
 
 	if (err) {
 		free(t);
@@ -300,7 +328,6 @@ static void take(void *arg, int fd, const struct peer *peer)
 	}
 	*t = (struct tunnel){ set, route_ref(set->route), o, NULL, *peer };
 	o->tunnel = t;
-	o->plain = fd;
 	o->next = set->opening;
 	o->link = &set->opening;
 	if (o->next)

@@ -246,6 +246,24 @@ def test_plain_side_is_reset(certs, start):
     tunnel.stop()
 
 
+def test_plain_side_leaves_first(start):
+    """Before the server has answered: those places are free at once."""
+    server = socket.create_server(("127.0.0.1", 0))
+    tunnel = Tunnel(start, server.getsockname()[1], "--max-connections", "2", "--timeout", str(LIMIT))
+    for _ in range(4):
+        with tunnel.dial() as s, server.accept()[0] as peer:
+            assert peer.recv(1)  # a ClientHello
+            s.sendall(b"nobody reads this")
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            s.close()
+            while peer.recv(1000):
+                pass
+    line = tunnel.line()
+    assert line["end"] == "backend-reset" and line["error"] == "Connection reset by peer"
+    server.close()
+    tunnel.stop()
+
+
 def test_keepalive(certs, start):
     """On both sides: a peer that vanishes is noticed without --idle-timeout, too."""
     server = Server(tls(certs, echo_pieces))
