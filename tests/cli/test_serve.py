@@ -652,7 +652,8 @@ def test_reload_says_what_wants_a_restart(serve, one, backend, tmp_path, line):
 
 
 def test_reload_under_load(serve, one, backend):
-    """Fifty times, and no request fails."""
+    """Fifty times, and no request fails; ten without kernel TLS, where processes do the same."""
+    times = 50 if expected_place() == "kernel" else 10
     server = serve("--workers", "2", "--forward", backend(saying(b"hello")).target, *one)
     failures, done, over = [], [], threading.Event()
 
@@ -668,7 +669,7 @@ def test_reload_under_load(serve, one, backend):
     clients = [threading.Thread(target=ask) for _ in range(4)]
     for client in clients:
         client.start()
-    for i in range(50):
+    for i in range(times):
         reloaded(server, i + 1)
         target = len(done) + 3
         limit = time.monotonic() + LIMIT
@@ -677,7 +678,7 @@ def test_reload_under_load(serve, one, backend):
     over.set()
     for client in clients:
         client.join()
-    assert not failures and len(done) > 150, (failures, len(done))
+    assert not failures and len(done) > 3 * times, (failures, len(done))
 
 
 def test_a_killed_worker_is_replaced(serve, one, backend):
