@@ -5,12 +5,14 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "deadline.h"
@@ -105,9 +107,14 @@ void log_number(struct logline *line, const char *name, uint64_t value)
 
 /* ---- stderr ---- */
 
-enum { KEPT_MAX = 1 << 20, KEPT_LEAST = 1 << 14, FINISH_MS = 1000 };
+enum { KEPT_MAX = 1 << 20, KEPT_LEAST = 1 << 14, FINISH_MS = 1000, WAIT_US = 1000 };
 
-static bool is_socket; /* a journal's */
+/* What a write(2) to it would do where there is no room. */
+static enum {
+	RETURNS, /* or there is always room: a file */
+	SOCKET,	 /* a journal's */
+	WAITS,
+} kind;
 
 /* Lines that found no room: most of the time none, and no memory. */
 static struct {
@@ -129,35 +136,94 @@ static void forget_all(void)
 	kept.lost = 0;
 }
 
-/* A socket waits by its flags, which are not ours alone; a pipe is opened once more. */
+/* A pipe that another user made can't be, and for all there must be a /proc. */
+static bool open_once_more(void)
+{
+	int fd = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+
+	if (fd < 0)
+		return false;
+	dup2(fd, STDERR_FILENO);
+	close(fd);
+	return true;
+}
+
+static void interrupt(int number)
+{
+	(void)number;
+}
+
+/* Not restarted: a write(2) that waits ends with EINTR. */
+static void heed_alarm(void)
+{
+	const struct sigaction action = { .sa_handler = interrupt };
+	sigset_t alarm;
+
+	sigaction(SIGALRM, &action, NULL);
+	sigemptyset(&alarm);
+	sigaddset(&alarm, SIGALRM);
+	sigprocmask(SIG_UNBLOCK, &alarm, NULL);
+}
+
+/* O_NONBLOCK would be for all who have this file, the shell that started us, too. */
 void log_without_waiting(void)
 {
 	struct stat st;
-	int fd;
 
 	if (fstat(STDERR_FILENO, &st) < 0)
 		return;
-	is_socket = S_ISSOCK(st.st_mode);
 	pthread_atfork(NULL, NULL, forget_all); /* the parent has them, too */
-	if (!S_ISFIFO(st.st_mode))
-		return;
-	fd = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0)
-		return;
-	dup2(fd, STDERR_FILENO);
-	close(fd);
+	if (S_ISSOCK(st.st_mode))
+		kind = SOCKET;
+	else if (isatty(STDERR_FILENO) || (S_ISFIFO(st.st_mode) && !open_once_more()))
+		kind = WAITS;
+	if (kind == WAITS)
+		heed_alarm();
 }
 
-/* pipe(7): up to PIPE_BUF bytes go at once or not at all. False: there is no room. */
-static bool write_line(const char *text, size_t size)
+/* poll(2) tells whether there is room, but not how much a terminal has, and of a pipe somebody
+ * else can take it. The timer repeats: its first signal can come before write(2) waits. */
+static ssize_t write_with_alarm(const char *text, size_t size)
+{
+	static const struct itimerval soon = { { 0, WAIT_US }, { 0, WAIT_US } };
+	static const struct itimerval never = { 0 };
+	struct pollfd room = { .fd = STDERR_FILENO, .events = POLLOUT };
+	ssize_t n;
+	int err;
+
+	if (poll(&room, 1, 0) < 1) {
+		errno = EAGAIN;
+		return -1;
+	}
+	setitimer(ITIMER_REAL, &soon, NULL);
+	n = write(STDERR_FILENO, text, size);
+	err = errno;
+	setitimer(ITIMER_REAL, &never, NULL);
+	errno = err == EINTR ? EAGAIN : err;
+	return n;
+}
+
+static ssize_t write_once(const char *text, size_t size)
+{
+	if (kind == SOCKET)
+		return send(STDERR_FILENO, text, size, MSG_DONTWAIT);
+	if (kind == WAITS)
+		return write_with_alarm(text, size);
+	return write(STDERR_FILENO, text, size);
+}
+
+/* How much there was room for. pipe(7): up to PIPE_BUF bytes go at once or not at all; a terminal
+ * takes a part. After an error nobody ever will: it counts as gone. */
+static size_t write_line(const char *text, size_t size)
 {
 	ssize_t n;
 
 	do
-		n = is_socket ? send(STDERR_FILENO, text, size, MSG_DONTWAIT) :
-				write(STDERR_FILENO, text, size);
+		n = write_once(text, size);
 	while (n < 0 && errno == EINTR);
-	return n >= 0 || errno != EAGAIN;
+	if (n < 0)
+		return errno == EAGAIN ? 0 : size;
+	return (size_t)n;
 }
 
 static bool make_room(size_t size)
@@ -175,43 +241,56 @@ static bool make_room(size_t size)
 	return true;
 }
 
-static void keep(const struct logline *line)
+static void keep(const struct logline *line, size_t from)
 {
+	size_t size = line->size - from;
+
+	if (!size)
+		return;
 	/* none behind a gap */
-	if (kept.lost || !make_room(line->size)) {
+	if (kept.lost || !make_room(size)) {
 		kept.lost++;
 		return;
 	}
-	memcpy(kept.text + kept.end, line->text, line->size);
-	kept.end += line->size;
+	memcpy(kept.text + kept.end, line->text + from, size);
+	kept.end += size;
+}
+
+/* A line at a time: those of other processes can be between them. */
+static bool flush_kept(void)
+{
+	while (kept.at < kept.end) {
+		const char *line = kept.text + kept.at;
+		size_t size = (size_t)((char *)memchr(line, '\n', kept.end - kept.at) - line) + 1;
+		size_t n = write_line(line, size);
+
+		kept.at += n;
+		if (n < size)
+			return false;
+	}
+	forget_kept();
+	return true;
 }
 
 static bool tell_lost(void)
 {
 	struct logline line;
+	size_t n;
 
 	log_begin(&line, "log");
 	log_number(&line, "lost", kept.lost);
 	line.text[line.size++] = '\n';
-	return write_line(line.text, line.size);
+	n = write_line(line.text, line.size);
+	if (n) {
+		kept.lost = 0;
+		keep(&line, n);
+	}
+	return n == line.size;
 }
 
-/* A line at a time: those of other processes can be between them. */
 bool log_flush(void)
 {
-	while (kept.at < kept.end) {
-		const char *line = kept.text + kept.at;
-		size_t size = (size_t)((char *)memchr(line, '\n', kept.end - kept.at) - line) + 1;
-
-		if (!write_line(line, size))
-			return false;
-		kept.at += size;
-	}
-	forget_kept();
-	if (kept.lost && !tell_lost())
-		return false;
-	kept.lost = 0;
-	return true;
+	return flush_kept() && (!kept.lost || tell_lost());
 }
 
 void log_finish(void)
@@ -220,13 +299,13 @@ void log_finish(void)
 
 	while (!log_flush() && !deadline_wait(&deadline, STDERR_FILENO, POLLOUT))
 		;
+	forget_all();
 }
 
 void log_end(struct logline *line)
 {
 	line->text[line->size++] = '\n';
-	if (!log_flush() || !write_line(line->text, line->size))
-		keep(line);
+	keep(line, log_flush() ? write_line(line->text, line->size) : 0);
 }
 
 void log_error(const char *event, const char *format, ...)
@@ -238,5 +317,21 @@ void log_error(const char *event, const char *format, ...)
 	va_start(args, format);
 	log_args(&line, "error", format, args);
 	va_end(args);
+	log_end(&line);
+}
+
+void log_sentence(const char *format, ...)
+{
+	struct logline line;
+	va_list args;
+	int size;
+
+	va_start(args, format);
+	size = vsnprintf(line.text, sizeof(line.text), format, args);
+	va_end(args);
+	if (size < 0)
+		return;
+	/* the last is for the end of the line */
+	line.size = (size_t)size < sizeof(line.text) ? (size_t)size : sizeof(line.text) - 1;
 	log_end(&line);
 }

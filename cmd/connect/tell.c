@@ -6,10 +6,11 @@
 #include <string.h>
 
 #include "cmd.h"
+#include "logfmt.h"
 
 int tell(int status, const char *about, const char *what)
 {
-	fprintf(stderr, "tlsfd connect: %s%s%s\n", about ? about : "", about ? ": " : "", what);
+	log_sentence("tlsfd connect: %s%s%s", about ? about : "", about ? ": " : "", what);
 	return status;
 }
 

@@ -553,6 +553,7 @@ int tunnel_run(struct route *route, int argc, char **argv)
 	struct tunnels *set = calloc(1, sizeof(*set));
 	int status = EXIT_FAILED, err = set ? loop_open(&set->loop) : -ENOMEM;
 
+	log_without_waiting();
 	if (err) {
 		free(set);
 		route_free(route);
@@ -567,7 +568,6 @@ int tunnel_run(struct route *route, int argc, char **argv)
 	set->patience.due = no_answer;
 	set->relays.loop = &set->loop;
 	status = open_ports(set);
-	log_without_waiting();
 	if (!status)
 		status = run(set);
 	drop_next(set);
@@ -576,5 +576,6 @@ int tunnel_run(struct route *route, int argc, char **argv)
 	loop_close(&set->loop);
 	route_free(set->route);
 	free(set);
+	log_finish();
 	return status;
 }

@@ -381,8 +381,8 @@ static int fail(int status, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	log_sentence("tlsfd serve: %s", text);
 	log_finish();
-	fprintf(stderr, "tlsfd serve: %s\n", text);
 	return status;
 }
 
@@ -498,7 +498,6 @@ static int run(struct master *m)
 	const struct service *s = &m->now.service;
 	int err = loop_open(&m->loop);
 
-	log_without_waiting();
 	if (!err)
 		err = watch_signals(m);
 	if (!err)
@@ -600,6 +599,7 @@ int serve(int argc, char **argv)
 
 	open_standard_fds();
 	inherit(&m);
+	log_without_waiting();
 	prctl(PR_SET_DUMPABLE, 0); /* keys come into this memory */
 	if (service_read(&m.start, &settings, argc, argv) == 0) {
 		if (settings.help)
@@ -615,5 +615,6 @@ int serve(int argc, char **argv)
 	if (!status && !m.now.service.check_config)
 		status = run(&m);
 	clean_up(&m);
+	log_finish();
 	return status;
 }
