@@ -34,7 +34,8 @@ struct name {
 struct tlsfd_config {
 	int refs;
 	pthread_mutex_t lock;  /* of the first use, and of offer's questions */
-	bool frozen;           /* used: nothing below changes, but offer, error, last_chain */
+	/* used: nothing below changes, but offer, error, last_chain, has_system_trust */
+	bool frozen;
 	SSL_CTX *ctx;
 	char *error;
 	struct offer offer;
@@ -45,6 +46,7 @@ struct tlsfd_config {
 	enum tlsfd_rekey rekey;
 	uint64_t rekey_records; /* 0: the cipher's limit */
 	bool has_certificate, has_trust;
+	bool has_system_trust; /* since the first use as a client that verifies; see trust.c */
 	bool no_verify_chain, no_verify_name;
 	bool is_name;          /* other configs refer to it */
 	bool has_realm;        /* as a name's: sessions of that server outlast it */

@@ -83,8 +83,6 @@ static int settle_all(struct tlsfd_config *config)
 		rekey_ask();
 	if (!err)
 		err = settle_versions(config);
-	if (!err && !config->has_trust && SSL_CTX_set_default_verify_paths(config->ctx) != 1)
-		err = config_fail_openssl(config, "the system's trust store");
 	if (!err)
 		err = settle_names(config);
 	if (!err && (config->keyring || config->has_realm))

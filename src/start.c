@@ -24,6 +24,7 @@
 #include "staple.h"
 #include "sys.h"
 #include "tickets.h"
+#include "trust.h"
 
 enum { BOTH = TLSFD_RX | TLSFD_TX };
 
@@ -222,7 +223,9 @@ int tlsfd_connect(struct tlsfd **conn, struct tlsfd_config *config, int fd, cons
 		err = start(conn, config, fd);
 	if (err)
 		return err;
-	err = set_up_client(*conn, without_dot(name, copy));
+	err = trust_system(config);
+	if (!err)
+		err = set_up_client(*conn, without_dot(name, copy));
 	if (err) {
 		tlsfd_free(*conn);
 		*conn = NULL;

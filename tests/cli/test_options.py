@@ -96,6 +96,20 @@ def test_serve_says_which_certificate_nobody_gets(serve, one, ca, backend, tmp_p
     strict.line(event="warning", file=cert)
 
 
+def test_serve_reads_no_trust_store(serve, one, ca, backend, tmp_path):
+    """Not even one for all of its certificates, if clients need none: who opened this one would wait for ever."""
+    os.mkfifo(tmp_path / "store")
+    two = ca.issue("two.example")
+    server = serve("--forward", backend(saying(b"hello")).target, *one, "--cert", two[0], "--key", two[1],
+                   env={**os.environ, "SSL_CERT_FILE": str(tmp_path / "store")})
+    context = ssl.create_default_context(cafile=ca.root)
+    for name in ("one.example", "two.example"):
+        with server.connect(context, name) as connection:
+            assert answer(connection) == b"hello"
+    server.signal(signal.SIGHUP)
+    server.line(event="reload")
+
+
 @needs_root
 def test_serve_group(serve, one, backend):
     server = serve("--forward", backend(saying(b"hello")).target, *one, "--user", "nobody", "--group", "daemon")
