@@ -5,6 +5,7 @@
 #include <openssl/crypto.h>
 #include <openssl/rand.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
@@ -14,11 +15,11 @@
 #include "trial.h"
 
 /* Nobody serves without a master: it would hold the port for ever. */
-static int follow_master(const struct role_plan *plan)
+static int follow_master(struct role_run *run)
 {
 	if (prctl(PR_SET_PDEATHSIG, SIGTERM) < 0)
 		return -errno;
-	return getppid() == plan->master ? 0 : -ESRCH;
+	return getppid() == run->plan->master ? 0 : -ESRCH;
 }
 
 static void on_grace_over(struct timer *timer)
@@ -75,51 +76,83 @@ static void tell(const struct role_plan *plan, const char *missing)
 }
 
 /* What is read from files when it is first needed is read now. */
-static int warm_up(void)
+static int warm_up(struct role_run *run)
 {
 	uint8_t byte;
 
+	(void)run;
 	return OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG, NULL) == 1 &&
 			       RAND_bytes(&byte, 1) == 1 ?
 		       0 :
 		       -EIO;
 }
 
-int role_start(struct role_run *run)
+static int open_loop(struct role_run *run)
+{
+	return loop_open(&run->loop);
+}
+
+static int become_user(struct role_run *run)
 {
 	const struct confinement *c = &run->plan->confinement;
-	char missing[MISSING] = "";
-	int err = loop_open(&run->loop);
+
+	if (*c->user)
+		snprintf(run->step, sizeof(run->step), "become user %s", c->user);
+	return confine_user(c, run->missing);
+}
+
+static int give_up_rights(struct role_run *run)
+{
+	return confine(&run->plan->confinement, run->missing);
+}
+
+static const struct step {
+	const char *name;
+	int (*take)(struct role_run *run);
+} steps[] = {
+	{ "event loop", open_loop },
+	{ "OpenSSL", warm_up },
+	{ "user", become_user },
+	{ "parent", follow_master }, /* whom a change of user forgets */
+	{ "signals", watch_signals },
+	{ "confinement", give_up_rights },
+};
+
+int role_start(struct role_run *run)
+{
+	int err = 0;
 
 	run->grace.due = on_grace_over;
-	if (!err)
-		err = warm_up();
-	if (!err)
-		err = confine_user(c, missing);
-	if (!err) /* a change of user forgets the master */
-		err = follow_master(run->plan);
-	if (!err)
-		err = watch_signals(run);
-	if (!err)
-		err = confine(c, missing);
-	if (!err)
-		tell(run->plan, missing);
-	return err;
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && !err; i++) {
+		snprintf(run->step, sizeof(run->step), "%s", steps[i].name);
+		err = steps[i].take(run);
+	}
+	if (err)
+		return err;
+	tell(run->plan, run->missing);
+	snprintf(run->step, sizeof(run->step), "sockets"); /* are the rest */
+	return 0;
 }
 
 /* ---- the master's side ---- */
 
+void role_end_text(int status, char text[ROLE_END])
+{
+	if (WIFSIGNALED(status))
+		snprintf(text, ROLE_END, "killed by signal %d", WTERMSIG(status));
+	else
+		snprintf(text, ROLE_END, "ended with status %d", WEXITSTATUS(status));
+}
+
 void role_log_death(enum role role, pid_t pid, int status, bool replaced)
 {
-	const char *end = replaced ? "; it is replaced" : "";
 	struct logline line;
+	char end[ROLE_END];
 
+	role_end_text(status, end);
 	log_begin(&line, "worker");
 	log_text(&line, "role", role_name(role));
 	log_number(&line, "pid", (uint64_t)pid);
-	if (WIFSIGNALED(status))
-		log_format(&line, "error", "killed by signal %d%s", WTERMSIG(status), end);
-	else
-		log_format(&line, "error", "ended with status %d%s", WEXITSTATUS(status), end);
+	log_format(&line, "error", "%s%s", end, replaced ? "; it is replaced" : "");
 	log_end(&line);
 }

@@ -22,9 +22,13 @@ struct role_plan {
 	bool self_check; /* try what is forbidden, and log what came of it */
 };
 
+enum { ROLE_STEP = 96, ROLE_END = 64 };
+
 /* A process in its role. */
 struct role_run {
 	const struct role_plan *plan;
+	char step[ROLE_STEP]; /* of its beginning, that it is at */
+	char missing[MISSING]; /* of its confinement */
 	struct loop loop;
 	struct source signals;
 	struct timer grace;
@@ -35,10 +39,12 @@ struct role_run {
 };
 
 /* Becomes the user, follows the master, opens the loop, confines itself. plan, drain, term,
- * stop and arg are set. 0 or a negative errno. */
+ * stop and arg are set. 0, or a negative errno, and step says what failed. */
 int role_start(struct role_run *run);
 
-/* The master's line for a process that has ended: event=worker. status: of waitpid(2). */
+/* How a process has ended; status: of waitpid(2). */
+void role_end_text(int status, char text[ROLE_END]);
+/* The master's line for a process that has ended: event=worker. */
 void role_log_death(enum role role, pid_t pid, int status, bool replaced);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -255,11 +256,11 @@ static void set_up(struct data *d)
 	d->mover.arg = d;
 }
 
-static int run(struct data *d, unsigned page)
+static int start(struct data *d, unsigned page)
 {
-	int err;
+	int err = image_own();
 
-	err = image_own();
+	snprintf(d->run.step, sizeof(d->run.step), "plan");
 	if (!err && page)
 		err = counts_use(COUNTS_FD, page);
 	if (!err)
@@ -270,12 +271,25 @@ static int run(struct data *d, unsigned page)
 	err = role_start(&d->run);
 	if (!err)
 		err = loop_add(&d->run.loop, &d->channel, EPOLLIN | EPOLLET);
-	if (!err)
-		err = teams_say_begun(BEGIN_FD);
-	if (err)
+	return err;
+}
+
+static int run(struct data *d, unsigned page)
+{
+	int err = start(d, page);
+
+	if (err) {
+		teams_say_failed(BEGIN_FD, d->run.step, err);
 		return err;
-	tell_soon(d);
-	return loop_run(&d->run.loop);
+	}
+	err = teams_say_begun(BEGIN_FD);
+	if (!err) {
+		tell_soon(d);
+		err = loop_run(&d->run.loop);
+	}
+	if (err)
+		log_error("data", "%s", strerror(-err));
+	return err;
 }
 
 int data_process(int argc, char **argv)
@@ -286,8 +300,8 @@ int data_process(int argc, char **argv)
 	prctl(PR_SET_NAME, "tlsfd-data");
 	if (d)
 		err = run(d, argc > 1 ? (unsigned)atoi(argv[1]) : 0);
-	if (err)
-		log_error("data", "%s", strerror(-err));
+	else
+		teams_say_failed(BEGIN_FD, "memory", err);
 	log_finish();
 	_exit(err ? EXIT_FAILED : EXIT_OK);
 }

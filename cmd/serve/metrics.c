@@ -233,7 +233,7 @@ int metrics_process(int argc, char **argv)
 	prctl(PR_SET_NAME, "tlsfd-metrics");
 	err = run(&r);
 	if (err)
-		log_error("metrics", "%s", strerror(-err));
+		log_error("metrics", "%s%s%s", r.run.step, *r.run.step ? ": " : "", strerror(-err));
 	log_finish();
 	_exit(err ? EXIT_FAILED : EXIT_OK);
 }
@@ -298,7 +298,7 @@ void metrics_stop(struct metrics *m)
 {
 	loop_cancel(m->loop, &m->restart);
 	if (m->pid > 0)
-		kill(m->pid, SIGTERM);
+		kill(m->pid, SIGKILL); /* nobody would look whether it ends */
 	m->pid = 0;
 	listening_close(&m->listening);
 	if (m->plan_fd >= 0)

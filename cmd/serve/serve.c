@@ -99,6 +99,15 @@ static int plan_data(struct master *m)
 	return m->now.data_plan < 0 ? m->now.data_plan : 0;
 }
 
+static int begin_generation(struct master *m)
+{
+	int err = plan_data(m);
+
+	if (m->teams.grace_ms < m->now.service.grace_ms)
+		m->teams.grace_ms = m->now.service.grace_ms;
+	return err ? err : teams_renew(&m->teams, m->workers);
+}
+
 static _Noreturn void be_worker(struct master *m, const struct team *team)
 {
 	struct worker_plan plan = { .role = plan_role(m, ROLE_HANDSHAKE),
@@ -120,8 +129,10 @@ static _Noreturn void be_worker(struct master *m, const struct team *team)
 			close(fd);
 	plan.role.speaks = !team->index;
 	c->ports = backends_ports(&m->now.backends, &c->n_ports);
-	if (!c->ports)
+	if (!c->ports) {
+		teams_say_failed(plan.begin, "memory", -ENOMEM);
 		_exit(EXIT_FAILED);
+	}
 	close(m->signals.fd);
 	close(m->loop.epoll);
 	close(m->image);
@@ -142,9 +153,7 @@ static void be(void *arg, const struct team *team, enum role role)
 		be_worker(m, team);
 	data_exec(m->image, m->now.data_plan, m->root, team->channel[ROLE_DATA], m->ledger.fd,
 		  team->page[role], m->teams.begin);
-	log_error("worker", "the program's file, which a data process starts from: %s",
-		  strerror(errno));
-	log_finish();
+	teams_say_failed(m->teams.begin, "start from the program's file", -errno);
 	_exit(EXIT_FAILED);
 }
 
@@ -276,9 +285,7 @@ static void renew(struct master *m)
 	m->ratchet.period_ms = m->now.service.ticket_renewal_ms;
 	(void)!ratchet_give(&m->ratchet, m->now.config); /* it may have turned meanwhile */
 	mend_ports(m);
-	err = plan_data(m);
-	if (!err)
-		err = teams_renew(&m->teams, m->workers);
+	err = begin_generation(m);
 	if (!err)
 		return;
 	not_reloaded(strerror(-err));
@@ -507,14 +514,14 @@ static int run(struct master *m)
 	if (!err)
 		err = loop_at(&m->loop, &m->renewal, m->ratchet.next_ms);
 	if (!err)
-		err = plan_data(m);
-	if (!err)
-		err = teams_renew(&m->teams, m->workers);
+		err = begin_generation(m);
 	if (!err && s->metrics)
 		err = metrics_start(&m->metrics);
 	if (!err)
 		err = loop_run(&m->loop);
-	return err ? fail(EXIT_FAILED, "%s", strerror(-err)) : EXIT_OK;
+	if (err || *m->teams.trouble)
+		return fail(EXIT_FAILED, "%s", err ? strerror(-err) : m->teams.trouble);
+	return EXIT_OK;
 }
 
 static int prepare(struct master *m)

@@ -4,16 +4,26 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "logfmt.h"
+#include "roles/image.h"
 #include "roles/role.h"
 
 enum {
 	RESTART_MS = 1000,
 	CENSUS_MS = 100,
+	LATE_MS = 2000, /* after the grace time; a process may wait for the log by itself */
+};
+
+/* What a process says about its beginning; less than PIPE_BUF. */
+struct word {
+	pid_t pid;
+	int err; /* 0: it has begun */
+	char step[ROLE_STEP];
 };
 
 /* ---- how many connections there are ---- */
@@ -180,6 +190,25 @@ static void disown(struct teams *ts)
 	ts->generation--;
 }
 
+static void tell_all(const struct teams *ts, int sig)
+{
+	for (const struct team *team = ts->first; team; team = team->next)
+		for (enum role role = 0; role < ROLES; role++)
+			tell(team, role, sig);
+}
+
+/* They look after the time themselves, as long as they are well. */
+static void on_deadline(struct timer *timer)
+{
+	const struct teams *ts = owner_of(timer, struct teams, deadline);
+	struct logline line;
+
+	log_begin(&line, "stopping");
+	log_text(&line, "how", "killed");
+	log_end(&line);
+	tell_all(ts, SIGKILL);
+}
+
 /* When nobody sends any more, the data process, too. */
 static void drain(const struct team *team)
 {
@@ -203,47 +232,105 @@ static bool all_have_begun(const struct teams *ts)
 	return true;
 }
 
-/* Who has died meanwhile is nobody's any more, and who replaces it says so, too. */
-static void on_begun(struct source *source, uint32_t events)
+/* The first one is the cause of all. While nobody serves it is for the end of the master. */
+static void note_failure(struct teams *ts, enum role role, const struct word *word)
 {
-	struct teams *ts = owner_of(source, struct teams, begun);
+	struct logline line;
+
+	if (!ts->up && !*ts->trouble)
+		snprintf(ts->trouble, TROUBLE, "%s process: %s: %s", role_name(role), word->step,
+			 strerror(-word->err));
+	if (!ts->up)
+		return;
+	log_begin(&line, "worker");
+	log_text(&line, "role", role_name(role));
+	log_number(&line, "pid", (uint64_t)word->pid);
+	log_format(&line, "error", "%s: %s", word->step, strerror(-word->err));
+	log_end(&line);
+}
+
+/* Who has died meanwhile is nobody's any more, and who replaces it says so, too. */
+static bool hear_one(struct teams *ts)
+{
+	struct word word;
 	struct team *team;
 	enum role role;
-	pid_t pid;
 
-	(void)events;
-	if (read(source->fd, &pid, sizeof(pid)) != sizeof(pid))
-		return;
-	team = find(ts, pid, &role);
-	if (team)
+	if (read(ts->begun.fd, &word, sizeof(word)) != sizeof(word))
+		return false;
+	team = find(ts, word.pid, &role);
+	if (team && word.err)
+		note_failure(ts, role, &word);
+	else if (team)
 		team->begun[role] = true;
+	return true;
+}
+
+static void hear_all(struct teams *ts)
+{
+	while (hear_one(ts))
+		;
 	if (!ts->awaited || !all_have_begun(ts))
 		return;
 	ts->awaited = false;
+	ts->up = true;
 	drain_before(ts, ts->generation);
 	ts->renewed(ts->arg);
 }
 
-int teams_say_begun(int begin)
+static void on_begun(struct source *source, uint32_t events)
 {
-	const pid_t self = getpid();
-	int err = write(begin, &self, sizeof(self)) == sizeof(self) ? 0 : -errno;
+	(void)events;
+	hear_all(owner_of(source, struct teams, begun));
+}
+
+static int say(int begin, const struct word *word)
+{
+	int err = write(begin, word, sizeof(*word)) == sizeof(*word) ? 0 : -errno;
 
 	close(begin);
 	return err;
 }
 
+int teams_say_begun(int begin)
+{
+	const struct word word = { .pid = getpid() };
+
+	return say(begin, &word);
+}
+
+void teams_say_failed(int begin, const char *step, int err)
+{
+	struct word word = { .pid = getpid(), .err = err };
+
+	snprintf(word.step, sizeof(word.step), "%s", step);
+	(void)!say(begin, &word);
+}
+
+/* Those who write wait for room. A data process that can't become one must still find the pipe. */
+static int open_pipe(struct teams *ts)
+{
+	int high, ends[2];
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return -errno;
+	ts->begun = (struct source){ ends[0], on_begun };
+	high = fcntl(ends[1], F_DUPFD_CLOEXEC, IMAGE_FIRST_FD + IMAGE_FDS);
+	ts->begin = high;
+	if (high < 0 || fcntl(ends[0], F_SETFL, O_NONBLOCK) < 0)
+		high = -errno;
+	close(ends[1]);
+	return high < 0 ? high : 0;
+}
+
 int teams_open(struct teams *ts)
 {
-	int ends[2];
+	int err = open_pipe(ts);
 
 	ts->restart.due = on_restart;
 	ts->census.due = on_census;
-	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
-		return -errno;
-	ts->begun = (struct source){ ends[0], on_begun };
-	ts->begin = ends[1];
-	return loop_add(ts->loop, &ts->begun, EPOLLIN);
+	ts->deadline.due = on_deadline;
+	return err ? err : loop_add(ts->loop, &ts->begun, EPOLLIN);
 }
 
 static int start_all(struct teams *ts, unsigned count)
@@ -285,15 +372,32 @@ static void give_up(struct teams *ts, struct team *team)
 	(void)!loop_at(ts->loop, &ts->census, ts->loop->now_ms + CENSUS_MS);
 }
 
+/* Nobody has served yet, and the next one would fare no better. */
+static void fail(struct teams *ts, enum role role, int status)
+{
+	char end[ROLE_END];
+
+	role_end_text(status, end);
+	if (!*ts->trouble)
+		snprintf(ts->trouble, TROUBLE, "%s process: %s before it had begun",
+			 role_name(role), end);
+	ts->stopping = true;
+	tell_all(ts, SIGKILL);
+}
+
 void teams_bury(struct teams *ts, pid_t pid, int status)
 {
 	enum role role;
-	struct team *team = find(ts, pid, &role);
+	struct team *team;
 	bool wanted;
 
+	hear_all(ts); /* its last word may be there */
+	team = find(ts, pid, &role);
 	if (!team)
 		return;
 	team->pid[role] = 0;
+	if (!ts->up && !team->begun[role] && !ts->stopping)
+		fail(ts, role, status);
 	team->begun[role] = false;
 	ledger_settle(ts->ledger, team->page[role]);
 	team->page[role] = 0;
@@ -313,15 +417,16 @@ void teams_bury(struct teams *ts, pid_t pid, int status)
 
 void teams_stop(struct teams *ts)
 {
-	int sig = ts->stopping ? SIGKILL : SIGTERM;
+	bool again = ts->stopping;
+	uint64_t late = ts->loop->now_ms + ts->grace_ms + LATE_MS;
 
 	ts->stopping = true;
-	for (const struct team *team = ts->first; team; team = team->next) {
-		tell(team, ROLE_HANDSHAKE, sig);
-		tell(team, ROLE_DATA, sig);
+	if (!again && loop_at(ts->loop, &ts->deadline, late))
+		again = true;
+	tell_all(ts, again ? SIGKILL : SIGTERM);
+	for (const struct team *team = ts->first; team; team = team->next)
 		if (!team->pid[ROLE_HANDSHAKE])
 			tell(team, ROLE_DATA, SIGHUP);
-	}
 	remove_those_over(ts);
 }
 

@@ -1,6 +1,7 @@
 /*
  * The processes that the master has: teams of a handshake process and a data process with a
- * channel between them. Who dies is replaced, not more often than once a second.
+ * channel between them. Who dies is replaced, not more often than once a second; but if one of
+ * the first can't even begin, all of them end.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -23,15 +24,20 @@ struct team {
 	struct team *next;
 };
 
+enum { TROUBLE = 256 };
+
 struct teams {
 	struct loop *loop;
 	struct ledger *ledger;
 	unsigned generation;
-	struct source begun; /* a pipe of pids: of processes that have begun */
+	unsigned grace_ms;   /* the longest that one of them was given */
+	struct source begun; /* a pipe: of words of processes that have begun, or can't */
 	int begin;	     /* where they write theirs */
 	bool awaited;	     /* not all of the present generation have */
+	bool up;	     /* a generation has begun */
 	bool stopping;
-	struct timer restart, census;
+	char trouble[TROUBLE]; /* why none could: a sentence */
+	struct timer restart, census, deadline;
 	struct team *first;
 	/* in a new process, by the present settings; does not return */
 	void (*be)(void *arg, const struct team *team, enum role role);
@@ -48,11 +54,13 @@ int teams_open(struct teams *teams);
 int teams_renew(struct teams *teams, unsigned count);
 /* Of waitpid(2). */
 void teams_bury(struct teams *teams, pid_t pid, int status);
-/* SIGTERM to all; the second time SIGKILL. */
+/* SIGTERM to all; the second time, or soon after the grace time, SIGKILL. */
 void teams_stop(struct teams *teams);
 /* In a new process: closes the channels, but for one end, and leaves begin. */
 void teams_leave(const struct teams *teams, int keep);
 /* In a process that is ready for connections; closes begin. 0 or a negative errno. */
 int teams_say_begun(int begin);
+/* Or it can't: what it was about to do, and the negative errno. */
+void teams_say_failed(int begin, const char *step, int err);
 
 #endif

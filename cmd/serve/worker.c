@@ -245,23 +245,37 @@ static int start(struct worker *w)
 		err = listen_all(w);
 	if (!err)
 		weigh(w); /* those before may have left nothing of the limit */
-	return err ? err : teams_say_begun(w->plan->begin);
+	return err;
+}
+
+static int run(struct worker *w)
+{
+	int err = start(w);
+
+	if (err) {
+		teams_say_failed(w->plan->begin, w->run.step, err);
+		return err;
+	}
+	err = teams_say_begun(w->plan->begin);
+	if (!err)
+		err = loop_run(&w->run.loop);
+	if (err)
+		log_error("worker", "%s", strerror(-err));
+	return err;
 }
 
 int worker_run(struct worker_plan *plan)
 {
 	struct worker *w = calloc(1, sizeof(*w));
-	int err = -ENOMEM;
+	int err;
 
 	prctl(PR_SET_NAME, "tlsfd-handshake"); /* 15 bytes at most */
-	if (w) {
-		set_up(w, plan);
-		err = start(w);
+	if (!w) {
+		teams_say_failed(plan->begin, "memory", -ENOMEM);
+		return EXIT_FAILED;
 	}
-	if (!err)
-		err = loop_run(&w->run.loop);
-	if (err)
-		log_error("worker", "%s", strerror(-err));
+	set_up(w, plan);
+	err = run(w);
 	log_finish();
 	return err ? EXIT_FAILED : EXIT_OK;
 }

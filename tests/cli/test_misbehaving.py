@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""Processes of tlsfd serve that don't do what they should, and what then becomes of the others.
+
+TLSFD_BIN  the command (default: build/tlsfd)
+"""
+import os
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+
+from serving import BIN, LIMIT, answer, saying
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+
+# ---- they don't end ----
+
+@pytest.mark.parametrize("role", ["handshake", "data"])
+def test_one_that_hangs(serve, one, backend, role):
+    """The grace time is the master's, too."""
+    server = serve("--workers", "2", "--grace", "1", "--forward", backend(saying(b"hello")).target, *one)
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
+    os.kill(server.workers(role)[0], signal.SIGSTOP)
+    began = time.monotonic()
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert 1 < time.monotonic() - began < 8
+    assert [line["how"] for line in server.matching(event="stopping")] == ["grace", "killed"]
+
+
+# ---- they don't begin ----
+
+def start(one, *options, around=()):
+    """One that is to end by itself: its status, the events of its log, and what else it said."""
+    command = [*around, BIN, "serve", "--listen", "127.0.0.1:0", "--forward", "127.0.0.1:1", "--workers", "2", *one]
+    with subprocess.Popen([*command, *options], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server:
+        log, other = [], []
+        for line in server.stderr:
+            (log if line.startswith("event=") else other).append(line.rstrip())
+            if line.startswith("event=listening"):
+                server.terminate()
+        return server.wait(LIMIT), [line.split()[0].partition("=")[2] for line in log], other
+
+
+@needs_root
+def test_none_can_become_the_user(one):
+    """Said in one line, by the step that failed."""
+    without = "-setuid,-setgid"
+    status, events, said = start(one, "--user", "nobody",
+                                 around=("setpriv", "--bounding-set", without, "--inh-caps", without))
+    assert status == 7 and not {"worker", "listening"} & set(events)
+    assert len(said) == 1
+    assert re.fullmatch("tlsfd serve: (data|handshake) process: become user nobody: Operation not permitted", said[0])
+
+
+def test_no_files_to_begin_with(one):
+    """Whatever it is that they are short for: there is an end, or they serve."""
+    ends = []
+    for limit in range(8, 64):
+        status, events, said = start(one, around=("sh", "-c", f'ulimit -n {limit} && exec "$@"', "sh"))
+        if "listening" in events:
+            assert status == 0
+            break
+        ends.append(said)
+        assert status == 7 and len(said) == 1
+    assert [said for said in ends if re.fullmatch("tlsfd serve: [a-z]+ process: [^:]+: Too many open files", said[0])]
