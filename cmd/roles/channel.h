@@ -22,7 +22,7 @@ const char *role_name(enum role role);
 /* A message of its own, before the connection's. */
 struct passed {
 	struct peer peer;
-	uint32_t number; /* from 1, counted by the sender */
+	uint32_t number; /* counted by the sender; 0: none */
 };
 
 /* What the data process has: the last number that it took, and how many connections. */

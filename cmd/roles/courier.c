@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 enum {
@@ -163,8 +164,11 @@ static void on_channel(struct source *source, uint32_t events)
 	k->changed(k->arg);
 }
 
+/* Somewhere: what the data process says of numbers of those before is not of ours. */
 int courier_start(struct courier *k, int channel)
 {
+	(void)!getrandom(&k->base, sizeof(k->base), GRND_NONBLOCK);
+	k->sent = k->base;
 	k->last = &k->first;
 	k->retry.due = on_retry;
 	k->more.due = on_more;
@@ -199,10 +203,7 @@ void courier_stop(struct courier *k)
 
 unsigned courier_load(const struct courier *k)
 {
-	uint32_t on_the_way = k->sent - k->tally.seen;
+	uint32_t sent = k->sent - k->base, seen = k->tally.seen - k->base;
 
-	/* told by what a predecessor of ours has sent */
-	if (on_the_way > UINT32_MAX / 2)
-		on_the_way = 0;
-	return on_the_way + k->tally.held;
+	return k->tally.held + (seen <= sent ? sent - seen : sent);
 }

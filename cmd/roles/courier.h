@@ -24,7 +24,7 @@ struct courier {
 	struct parcel *announced; /* its first message is the channel's last */
 	unsigned waiting;
 	bool wants_room; /* in the channel, for what waits */
-	uint32_t sent;
+	uint32_t base, sent; /* numbers: where this process begins, and the last one */
 	struct tally tally;
 	/* it can't be passed: err, -EXDEV where it isn't in the kernel; c is the callee's */
 	void (*kept)(void *arg, struct tlsfd *c, const struct peer *peer, int err);
@@ -32,7 +32,8 @@ struct courier {
 	void *arg;
 };
 
-/* loop, kept, changed and arg are set. 0 or a negative errno. */
+/* loop, kept, changed and arg are set; tally.held, too, if the data process is not new: it tells
+ * only what changes. 0 or a negative errno. */
 int courier_start(struct courier *courier, int channel);
 /* c and its fd are the courier's. */
 void courier_bring(struct courier *courier, struct tlsfd *c, const struct peer *peer);

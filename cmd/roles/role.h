@@ -27,7 +27,7 @@ enum { ROLE_STEP = 96, ROLE_END = 64 };
 /* A process in its role. */
 struct role_run {
 	const struct role_plan *plan;
-	char step[ROLE_STEP]; /* of its beginning, that it is at */
+	char step[ROLE_STEP];  /* of its beginning, that it is at */
 	char missing[MISSING]; /* of its confinement */
 	struct loop loop;
 	struct source signals;

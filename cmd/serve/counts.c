@@ -199,9 +199,9 @@ unsigned ledger_take(struct ledger *l)
 	return page;
 }
 
-uint64_t ledger_connections(const struct ledger *l, unsigned page)
+uint32_t ledger_connections(const struct ledger *l, unsigned page)
 {
-	return page ? get(&page_of(l->first, page)->connections) : 0;
+	return page ? (uint32_t)get(&page_of(l->first, page)->connections) : 0;
 }
 
 void ledger_tell_before(struct ledger *l, unsigned page, uint64_t connections)

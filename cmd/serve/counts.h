@@ -71,8 +71,8 @@ void ledger_close(struct ledger *ledger);
 int ledger_leave(struct ledger *ledger, unsigned page);
 /* A page for a new process; 0: there is none. */
 unsigned ledger_take(struct ledger *ledger);
-/* Of the process that has this page: its connections. */
-uint64_t ledger_connections(const struct ledger *ledger, unsigned page);
+/* Of the process that has this page: its connections; 0: nobody has it. */
+uint32_t ledger_connections(const struct ledger *ledger, unsigned page);
 /* To the process that has this page: counted_before. */
 void ledger_tell_before(struct ledger *ledger, unsigned page, uint64_t connections);
 /* Of a process that has died: its page is free again, and nothing is forgotten. */

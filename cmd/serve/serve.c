@@ -120,6 +120,7 @@ static _Noreturn void be_worker(struct master *m, const struct team *team)
 				    .index = team->index,
 				    .workers = m->workers,
 				    .channel = team->channel[ROLE_HANDSHAKE],
+				    .held = ledger_connections(&m->ledger, team->page[ROLE_DATA]),
 				    .begin = m->teams.begin };
 
 	struct confinement *c = &plan.role.confinement;

@@ -225,6 +225,7 @@ static void set_up(struct worker *w, const struct worker_plan *plan)
 	w->courier.loop = loop;
 	w->courier.kept = on_kept;
 	w->courier.changed = on_change;
+	w->courier.tally.held = plan->held;
 	w->courier.arg = w;
 	w->mover.backends = plan->backends;
 	w->mover.relays.loop = loop;

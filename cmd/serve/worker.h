@@ -25,8 +25,9 @@ struct worker_plan {
 	struct listening *listening; /* the worker's own socket of each is at [index] */
 	size_t n_listening;
 	unsigned index, workers;
-	int channel; /* to its data process */
-	int begin;   /* of the teams */
+	int channel;   /* to its data process */
+	uint32_t held; /* connections that this one has already */
+	int begin;     /* of the teams */
 };
 
 /* In a process of its own, just forked, its signals blocked. Returns its exit status. */

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from serving import LIMIT, answer, saying, wait_for
+from serving import LIMIT, answer, expected_place, saying, wait_for
 
 OLDEST = "too many connections at once, this was the oldest handshake"
 
@@ -84,6 +84,38 @@ def test_the_limit_holds_over_reloads(serve, one, backend, workers, most):
         are_served(most)
     served[0].close()  # nobody is told of it, so the workers have to look
     are_served(most + 1)
+
+
+@pytest.mark.skipif(expected_place() != "kernel", reason="needs kernel TLS: connections outlive who accepted them")
+def test_the_limit_holds_for_who_replaces_another(serve, one, backend):
+    """The data process has connections that the new one has not brought."""
+    server = serve("--workers", "1", "--forward", backend().target, *one, "--max-connections", "4")
+    served = []
+
+    def client():
+        with contextlib.suppress(OSError):  # the server ends at last
+            connection = server.connect()
+            connection.sendall(b"x")
+            if connection.recv(1):
+                served.append(connection)
+
+    def want_in():
+        threading.Thread(target=client, daemon=True).start()
+
+    for _ in range(4):
+        want_in()
+    wait_for(lambda: len(served) == 4)
+    before = server.workers("handshake")
+    os.kill(before[0], signal.SIGKILL)
+    wait_for(lambda: set(server.workers("handshake")) - set(before))
+    for _ in range(10):
+        want_in()
+    time.sleep(0.5)
+    assert len(served) == 4
+    served[0].close()
+    wait_for(lambda: len(served) == 5)
+    time.sleep(0.5)
+    assert len(served) == 5
 
 
 # ---- the system's limits ----
