@@ -16,6 +16,35 @@
 
 #include "calls.h"
 
+/* ---- files ---- */
+
+static int compare(const void *a, const void *b)
+{
+	const int *left = a, *right = b;
+
+	return (*left > *right) - (*left < *right);
+}
+
+/* From first to the one before end. */
+static int close_between(int first, int end)
+{
+	return first < end && close_range((unsigned)first, (unsigned)end - 1, 0) < 0 ? -errno : 0;
+}
+
+int confine_files(int *keep, size_t n)
+{
+	int err = 0, next = STDERR_FILENO + 1;
+
+	qsort(keep, n, sizeof(*keep), compare);
+	for (size_t i = 0; i < n && !err; i++) {
+		if (keep[i] < next) /* none, a standard one, or twice */
+			continue;
+		err = close_between(next, keep[i]);
+		next = keep[i] + 1;
+	}
+	return !err && close_range((unsigned)next, ~0U, 0) < 0 ? -errno : err;
+}
+
 /* ---- the root and the user ---- */
 
 int confine_root(void)

@@ -23,7 +23,7 @@ struct courier {
 	struct parcel *first, **last;
 	struct parcel *announced; /* its first message is the channel's last */
 	unsigned waiting;
-	bool wants_room; /* in the channel, for what waits */
+	bool wants_room;     /* in the channel, for what waits */
 	uint32_t base, sent; /* numbers: where this process begins, and the last one */
 	struct tally tally;
 	/* it can't be passed: err, -EXDEV where it isn't in the kernel; c is the callee's */

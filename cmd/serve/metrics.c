@@ -304,12 +304,3 @@ void metrics_stop(struct metrics *m)
 	if (m->plan_fd >= 0)
 		close(m->plan_fd);
 }
-
-void metrics_leave(const struct metrics *m)
-{
-	if (!m->listening.count)
-		return;
-	close(m->listening.fds[0]);
-	if (m->plan_fd >= 0) /* or it comes later */
-		close(m->plan_fd);
-}

@@ -34,8 +34,6 @@ int metrics_start(struct metrics *m);
 /* Of waitpid(2): whether it was this process; it is replaced. */
 bool metrics_bury(struct metrics *m, pid_t pid, int status);
 void metrics_stop(struct metrics *m);
-/* In a new process of another role. */
-void metrics_leave(const struct metrics *m);
 
 /* metrics_process, in cmd.h, is the hidden verb that it is. */
 

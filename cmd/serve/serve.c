@@ -15,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/select.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -58,7 +57,6 @@ struct master {
 	struct teams teams;
 	struct ledger ledger;
 	struct metrics metrics;
-	fd_set inherited; /* files of who started us */
 };
 
 /* ---- processes ---- */
@@ -108,6 +106,24 @@ static int begin_generation(struct master *m)
 	return err ? err : teams_renew(&m->teams, m->workers);
 }
 
+/* Of all that the master has, and what it was started with. */
+static int keep_files_of(const struct master *m, const struct worker_plan *plan)
+{
+	size_t n = 0;
+	int err, *keep = calloc(m->n_listening + 3, sizeof(*keep));
+
+	if (!keep)
+		return -ENOMEM;
+	for (size_t i = 0; i < m->n_listening; i++)
+		keep[n++] = m->listening[i].fds[plan->index];
+	keep[n++] = m->root;
+	keep[n++] = plan->channel;
+	keep[n++] = plan->begin;
+	err = confine_files(keep, n);
+	free(keep);
+	return err;
+}
+
 static _Noreturn void be_worker(struct master *m, const struct team *team)
 {
 	struct worker_plan plan = { .role = plan_role(m, ROLE_HANDSHAKE),
@@ -124,26 +140,20 @@ static _Noreturn void be_worker(struct master *m, const struct team *team)
 				    .begin = m->teams.begin };
 
 	struct confinement *c = &plan.role.confinement;
+	int err;
 
-	for (int fd = STDERR_FILENO + 1; fd < FD_SETSIZE; fd++)
-		if (FD_ISSET(fd, &m->inherited))
-			close(fd);
 	plan.role.speaks = !team->index;
 	c->ports = backends_ports(&m->now.backends, &c->n_ports);
-	if (!c->ports) {
-		teams_say_failed(plan.begin, "memory", -ENOMEM);
-		_exit(EXIT_FAILED);
-	}
-	close(m->signals.fd);
-	close(m->loop.epoll);
-	close(m->image);
-	close(m->now.data_plan);
+	err = c->ports ? 0 : -ENOMEM;
 	lookup_leave(&m->next.lookup);
 	generation_free(&m->next); /* in a reload the key of before */
-	teams_leave(&m->teams, plan.channel);
-	metrics_leave(&m->metrics);
 	ledger_leave(&m->ledger, team->page[ROLE_HANDSHAKE]);
-	_exit(worker_run(&plan));
+	if (!err)
+		err = keep_files_of(m, &plan);
+	if (!err)
+		_exit(worker_run(&plan));
+	teams_say_failed(plan.begin, "files", err);
+	_exit(EXIT_FAILED);
 }
 
 static void be(void *arg, const struct team *team, enum role role)
@@ -578,16 +588,12 @@ static void clean_up(struct master *m)
 
 /* A parent's SIG_IGN is inherited: children would be gone without a word (wait(2)). What it has
  * open is inherited, too: it can name a key (/dev/fd/3), and is not for confined processes. */
-static void inherit(struct master *m)
+static void inherit(void)
 {
 	signal(SIGCHLD, SIG_DFL);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* EFBIG has a line */
-	close_range(FD_SETSIZE, ~0U, CLOSE_RANGE_CLOEXEC);
-	FD_ZERO(&m->inherited);
-	for (int fd = STDERR_FILENO + 1; fd < FD_SETSIZE; fd++)
-		if (fcntl(fd, F_SETFD, FD_CLOEXEC) == 0)
-			FD_SET(fd, &m->inherited);
+	close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
 }
 
 int serve(int argc, char **argv)
@@ -606,7 +612,7 @@ int serve(int argc, char **argv)
 	int status, err = 0;
 
 	open_standard_fds();
-	inherit(&m);
+	inherit();
 	log_without_waiting();
 	prctl(PR_SET_DUMPABLE, 0); /* keys come into this memory */
 	if (service_read(&m.start, &settings, argc, argv) == 0) {

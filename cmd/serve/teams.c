@@ -429,12 +429,3 @@ void teams_stop(struct teams *ts)
 			tell(team, ROLE_DATA, SIGHUP);
 	remove_those_over(ts);
 }
-
-void teams_leave(const struct teams *ts, int keep)
-{
-	close(ts->begun.fd);
-	for (const struct team *team = ts->first; team; team = team->next)
-		for (enum role role = 0; role < ROLES; role++)
-			if (team->channel[role] != keep)
-				close(team->channel[role]);
-}

@@ -56,8 +56,6 @@ int teams_renew(struct teams *teams, unsigned count);
 void teams_bury(struct teams *teams, pid_t pid, int status);
 /* SIGTERM to all; the second time, or soon after the grace time, SIGKILL. */
 void teams_stop(struct teams *teams);
-/* In a new process: closes the channels, but for one end, and leaves begin. */
-void teams_leave(const struct teams *teams, int keep);
 /* In a process that is ready for connections; closes begin. 0 or a negative errno. */
 int teams_say_begun(int begin);
 /* Or it can't: what it was about to do, and the negative errno. */

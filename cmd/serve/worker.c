@@ -188,11 +188,8 @@ static int listen_all(struct worker *w)
 	if (!w->listeners)
 		return -ENOMEM;
 	for (size_t i = 0; i < w->plan->n_listening && !err; i++) {
-		struct listening *from = &w->plan->listening[i];
+		const struct listening *from = &w->plan->listening[i];
 
-		for (unsigned j = 0; j < from->count; j++)
-			if (j != w->plan->index)
-				close(from->fds[j]);
 		w->listeners[i] = (struct listener){ .source.fd = from->fds[w->plan->index],
 						     .loop = &w->run.loop,
 						     .accepted = on_accepted,

@@ -22,7 +22,7 @@ struct worker_plan {
 	struct tlsfd_config *config;
 	struct ratchet *ratchet; /* config's; this process's own copy */
 	struct backends backends;
-	struct listening *listening; /* the worker's own socket of each is at [index] */
+	const struct listening *listening; /* the worker's own socket of each is at [index] */
 	size_t n_listening;
 	unsigned index, workers;
 	int channel;   /* to its data process */

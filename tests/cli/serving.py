@@ -169,8 +169,8 @@ class Serve:
 
     def __init__(self, *options, listen="127.0.0.1:0", wait=True, binary=BIN, verb="serve", around=(), **how):
         command = [*around, binary, verb, *(["--listen", listen] if listen else []), *options]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True, **how)
+        how.setdefault("stdin", subprocess.DEVNULL)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how)
         self.lines, self.changed, self.ended = [], threading.Condition(), False
         self.others = []  # of its lines: no log, but what a sanitizer says
         threading.Thread(target=self._read, daemon=True).start()

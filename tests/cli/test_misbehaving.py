@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Processes of tlsfd serve that don't do what they should, and what then becomes of the others.
+"""Processes of tlsfd serve that don't do what they should: what they can get at, and what becomes of the others.
 
 TLSFD_BIN  the command (default: build/tlsfd)
 """
 import os
 import re
+import resource
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -68,3 +70,34 @@ def test_no_files_to_begin_with(one):
         ends.append(said)
         assert status == 7 and len(said) == 1
     assert [said for said in ends if re.fullmatch("tlsfd serve: [a-z]+ process: [^:]+: Too many open files", said[0])]
+
+
+# ---- what they have ----
+
+@needs_root
+def test_no_files_of_who_started_it(serve, one, backend, tmp_path):
+    """Whatever numbers they have."""
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4000, before[1]))
+    numbers = (5, 300, 1023, 1024, 2000, 3999)
+    command = ("import os, sys; [os.dup2(0, int(n)) for n in sys.argv[1].split()]; "
+               "os.dup2(os.open(os.devnull, os.O_RDONLY), 0); os.execv(sys.argv[2], sys.argv[2:])")
+    try:
+        with open(secret, encoding="ascii") as file:
+            server = serve("--workers", "2", "--forward", backend(saying(b"hello")).target, *one, stdin=file,
+                           around=(sys.executable, "-c", command, " ".join(map(str, numbers))))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
+
+    def having(pid):
+        folder = "/proc/%d/fd/" % pid
+        return {int(fd) for fd in os.listdir(folder) if os.readlink(folder + fd) == str(secret)}
+
+    assert having(server.process.pid) == set(numbers)
+    assert len(server.workers()) == 4
+    for pid in server.workers():
+        assert not having(pid)
