@@ -270,7 +270,7 @@ static void hear_all(struct teams *ts)
 {
 	while (hear_one(ts))
 		;
-	if (!ts->awaited || !all_have_begun(ts))
+	if (!ts->awaited || ts->stopping || !all_have_begun(ts))
 		return;
 	ts->awaited = false;
 	ts->up = true;
