@@ -2,6 +2,7 @@
 #include "channel.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -19,18 +20,23 @@ const char *role_name(enum role role)
 	return names[role];
 }
 
-int channel_open(int ends[ROLES])
+static void limit_room(int end)
 {
 	const int room = ROOM;
 
+	setsockopt(end, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+}
+
+int channel_open(int ends[ROLES])
+{
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) < 0)
 		return -errno;
 	for (int i = 0; i < ROLES; i++)
-		setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+		limit_room(ends[i]);
 	return 0;
 }
 
-bool channel_is_shut(const int ends[ROLES])
+static bool is_shut(const int ends[ROLES])
 {
 	struct pollfd p[ROLES];
 
@@ -39,9 +45,16 @@ bool channel_is_shut(const int ends[ROLES])
 	return poll(p, ROLES, 0) > 0;
 }
 
+/* Flags are of the description, which all that had this end have shared. */
+bool channel_mend(const int ends[ROLES], enum role role)
+{
+	limit_room(ends[role]);
+	return !is_shut(ends) && fcntl(ends[role], F_SETFL, O_NONBLOCK) == 0;
+}
+
 static int put(int fd, const void *message, size_t size)
 {
-	return send(fd, message, size, MSG_NOSIGNAL) < 0 ? -errno : 0;
+	return send(fd, message, size, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
 }
 
 /* ---- connections ---- */
@@ -70,8 +83,8 @@ static void take_announcement(int fd, struct passed *passed)
 	struct passed got;
 
 	for (int i = 0; i < TURN_MESSAGES; i++) {
-		if (recv(fd, NULL, 0, MSG_PEEK | MSG_TRUNC) != sizeof(got) ||
-		    recv(fd, &got, sizeof(got), 0) != sizeof(got))
+		if (recv(fd, NULL, 0, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT) != sizeof(got) ||
+		    recv(fd, &got, sizeof(got), MSG_DONTWAIT) != sizeof(got))
 			break;
 		*passed = got;
 	}
@@ -119,7 +132,7 @@ int channel_hear(int fd, struct tally *tally)
 	struct tally got;
 
 	for (int heard = 0; heard < TURN_MESSAGES; heard++) {
-		ssize_t n = recv(fd, &got, sizeof(got), 0);
+		ssize_t n = recv(fd, &got, sizeof(got), MSG_DONTWAIT);
 
 		if (n < 0)
 			return errno == EAGAIN && heard ? 0 : -errno;

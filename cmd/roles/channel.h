@@ -33,8 +33,9 @@ struct tally {
 /* ends[role]; small buffers: some dozens of connections. 0 or a negative errno. */
 int channel_open(int ends[ROLES]);
 
-/* Somebody who had an end has shut it down, for whoever comes after, too. */
-bool channel_is_shut(const int ends[ROLES]);
+/* Whoever had the end of this role has died, and another gets it: as it was at first. False: it
+ * can't be, as somebody has shut it down. */
+bool channel_mend(const int ends[ROLES], enum role role);
 
 /* -EAGAIN: no room; others as tlsfd_pass. *announced: the first message has been sent. */
 int channel_pass(int fd, struct tlsfd **c, const struct passed *passed, bool *announced);

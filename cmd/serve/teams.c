@@ -406,7 +406,7 @@ void teams_bury(struct teams *ts, pid_t pid, int status)
 		role_log_death(role, pid, status, wanted);
 	if (wanted)
 		count_replaced(role);
-	if (wanted && channel_is_shut(team->channel))
+	if (wanted && !channel_mend(team->channel, role))
 		give_up(ts, team);
 	if (wanted)
 		restart_soon(ts);

@@ -3,19 +3,23 @@
 
 TLSFD_BIN  the command (default: build/tlsfd)
 """
+import ctypes
+import fcntl
 import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
 
-from serving import BIN, LIMIT, answer, saying
+from serving import BIN, LIMIT, answer, expected_place, saying, wait_for
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else, or look into them")
+needs_kernel = pytest.mark.skipif(expected_place() != "kernel", reason="needs kernel TLS: else none is passed on")
 
 
 # ---- they don't end ----
@@ -101,3 +105,65 @@ def test_no_files_of_who_started_it(serve, one, backend, tmp_path):
     assert len(server.workers()) == 4
     for pid in server.workers():
         assert not having(pid)
+
+
+# ---- what they leave to those who replace them ----
+
+def get_fd(pid, fd):
+    """That file of another process (pidfd_getfd), as if we were in it."""
+    got = ctypes.CDLL(None, use_errno=True).syscall(438, os.pidfd_open(pid), fd, 0)
+    if got < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return got
+
+
+def sockets(pid):
+    """All that a process has; the caller closes them."""
+    folder = "/proc/%d/fd/" % pid
+    for fd in os.listdir(folder):
+        if os.readlink(folder + fd).startswith("socket:"):
+            number = get_fd(pid, int(fd))
+            flags = fcntl.fcntl(number, fcntl.F_GETFL)
+            found = socket.socket(fileno=number)  # which may make it block
+            fcntl.fcntl(number, fcntl.F_SETFL, flags)
+            yield found
+
+
+def channel(pid):
+    found, = [one for one in sockets(pid) if one.family == socket.AF_UNIX]
+    return found
+
+
+def listening(pid):
+    found, = [one for one in sockets(pid) if one.family != socket.AF_UNIX
+              and one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)]
+    return found
+
+
+def replace(server, role, pid):
+    os.kill(pid, signal.SIGKILL)
+    server.line(event="worker", role=role, pid=str(pid))
+    wait_for(lambda: [new for new in server.workers(role) if new != pid])
+
+
+@needs_root
+@needs_kernel
+@pytest.mark.parametrize("role", ["handshake", "data"])
+def test_a_channel_that_blocks(serve, one, backend, role):
+    server = serve("--workers", "1", "--grace", "1", "--forward", backend(saying(b"hello")).target, *one)
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
+    spoiler = server.workers(role)[0]
+    with channel(spoiler) as end:
+        assert not os.get_blocking(end.fileno())
+        os.set_blocking(end.fileno(), True)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        replace(server, role, spoiler)
+        for _ in range(40):
+            with server.connect() as connection:
+                assert answer(connection) == b"hello"
+        assert not os.get_blocking(end.fileno())
+        assert end.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * 32 * 1024
+    began = time.monotonic()
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0 and time.monotonic() - began < 3
