@@ -56,6 +56,7 @@ static int try_bind(const struct sockaddr *address, socklen_t len, bool both, bo
 {
 	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	const int on = 1, only_ipv6 = !both;
+	const struct timeval least = { .tv_usec = 1 };
 	int err;
 
 	if (fd < 0)
@@ -63,6 +64,8 @@ static int try_bind(const struct sockaddr *address, socklen_t len, bool both, bo
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	if (share)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
+	/* another process that has it can make it block: not for long */
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &least, sizeof(least));
 	if (address->sa_family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only_ipv6, sizeof(only_ipv6));
 	/* for those that come in, too: a peer that has vanished is noticed some time */
@@ -85,6 +88,15 @@ static int claim(struct sockaddr *address, socklen_t len, bool both)
 	return 0;
 }
 
+static int room_of(int fd)
+{
+	int room = 0;
+	socklen_t size = sizeof(room);
+
+	(void)!getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, &size);
+	return room;
+}
+
 static int open_all(struct listening *l, struct sockaddr *address, socklen_t len, unsigned count)
 {
 	int err = claim(address, len, l->both);
@@ -94,6 +106,7 @@ static int open_all(struct listening *l, struct sockaddr *address, socklen_t len
 		if (l->fds[i] < 0)
 			return l->fds[i];
 		l->count++;
+		l->room = room_of(l->fds[i]);
 		/* port 0: the others take the port that the first was given */
 		if (getsockname(l->fds[i], address, &len) < 0)
 			err = -errno;
@@ -185,8 +198,10 @@ static bool is_there(const struct listening *l, int fd)
 
 static int mend(struct listening *l, unsigned index)
 {
-	int fd = l->fds[index];
+	int fd = l->fds[index], half = l->room / 2; /* the kernel doubles it: socket(7) */
 
+	if (room_of(fd) != l->room)
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &half, sizeof(half));
 	if (fcntl(fd, F_SETFL, O_NONBLOCK) == 0 && listen(fd, BACKLOG) == 0 && is_there(l, fd))
 		return 0;
 	fd = try_bind((const struct sockaddr *)&l->at, l->size, l->both, true);
@@ -194,20 +209,20 @@ static int mend(struct listening *l, unsigned index)
 		return fd;
 	close(l->fds[index]);
 	l->fds[index] = fd;
-	return 0;
+	return 1;
 }
 
 int listening_mend(struct listening *l)
 {
-	int first = 0;
+	int all = 0;
 
 	for (unsigned i = 0; i < l->count; i++) {
-		int err = l->fds[i] < 0 ? 0 : mend(l, i);
+		int one = l->fds[i] < 0 ? 0 : mend(l, i);
 
-		if (!first)
-			first = err;
+		if (!all || one < 0)
+			all = one;
 	}
-	return first;
+	return all;
 }
 
 void listening_close(struct listening *l)

@@ -23,6 +23,7 @@ struct listening {
 	bool both; /* IPv4 and IPv6 */
 	int *fds;
 	unsigned count;
+	int room; /* SO_SNDBUF, of a new one */
 };
 
 /* 0, -EINVAL or -ENOMEM. */
@@ -33,7 +34,7 @@ int listening_open(struct listening *l, const char *text, unsigned count, char *
 /* One of its sockets, the caller's from now on. */
 int listening_take(struct listening *l, unsigned index);
 /* Of those that are there: each listens and doesn't block, whatever a process that had it has
- * done to it; at worst it is a new one. 0 or a negative errno. */
+ * done to it. 0; 1: there is a new one, which those that had it have not; or a negative errno. */
 int listening_mend(struct listening *l);
 void listening_close(struct listening *l);
 /* The exit status for what listening_open said. */

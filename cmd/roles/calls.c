@@ -129,13 +129,13 @@ static int allow_fcntl(scmp_filter_ctx filter)
 }
 
 /* A socket that listens is shared with other processes: no filter on it, no program that says
- * who of them gets a connection. */
+ * who of them gets a connection. What connections inherit of these is set back by who accepts. */
 static int allow_options(scmp_filter_ctx filter)
 {
 	static const int options[][2] = {
-		{ SOL_SOCKET, SO_SNDBUF },    { SOL_SOCKET, SO_LINGER }, { SOL_SOCKET, SO_KEEPALIVE },
-		{ IPPROTO_TCP, TCP_NODELAY }, { IPPROTO_TCP, TCP_CORK }, { IPPROTO_TCP, TCP_ULP },
-		{ SOL_TLS, TLS_TX },	      { SOL_TLS, TLS_RX },
+		{ SOL_SOCKET, SO_SNDBUF },    { SOL_SOCKET, SO_BUF_LOCK }, { SOL_SOCKET, SO_LINGER },
+		{ SOL_SOCKET, SO_KEEPALIVE }, { IPPROTO_TCP, TCP_CORK },   { IPPROTO_TCP, TCP_NODELAY },
+		{ IPPROTO_TCP, TCP_ULP },     { SOL_TLS, TLS_TX },	     { SOL_TLS, TLS_RX },
 	};
 	int err = 0;
 

@@ -289,6 +289,7 @@ bool metrics_bury(struct metrics *m, pid_t pid, int status)
 	if (!m->pid || pid != m->pid)
 		return false;
 	role_log_death(ROLE_METRICS, pid, status, true);
+	(void)!listening_mend(&m->listening);
 	m->pid = 0;
 	loop_at(m->loop, &m->restart, m->loop->now_ms + RESTART_MS);
 	return true;

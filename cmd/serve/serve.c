@@ -142,6 +142,7 @@ static _Noreturn void be_worker(struct master *m, const struct team *team)
 	struct confinement *c = &plan.role.confinement;
 	int err;
 
+	log_without_waiting(); /* a file of its own: it could make the master's wait */
 	plan.role.speaks = !team->index;
 	c->ports = backends_ports(&m->now.backends, &c->n_ports);
 	err = c->ports ? 0 : -ENOMEM;
@@ -168,15 +169,21 @@ static void be(void *arg, const struct team *team, enum role role)
 	_exit(EXIT_FAILED);
 }
 
-/* The dead, and those that end, have had the sockets that others get. */
-static void mend_ports(struct master *m)
+/* The dead, and those that end, have had the sockets that others get. True: one is new. */
+static bool mend_ports(struct master *m)
 {
+	bool new = false;
+
 	for (size_t i = 0; i < m->n_listening; i++) {
 		int err = listening_mend(&m->listening[i]);
 
+		new |= err > 0;
 		if (err)
-			log_error("listen", "%s: %s", m->listening[i].address, strerror(-err));
+			log_error("listen", "%s: %s", m->listening[i].address,
+				  err < 0 ? strerror(-err) :
+					    "a process has spoilt the socket; there is a new one");
 	}
+	return new;
 }
 
 static void close_ports(struct master *m)
@@ -193,7 +200,9 @@ static void bury_all(struct master *m)
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
 		if (!metrics_bury(&m->metrics, pid, status) && !lookup_bury(&m->next.lookup, pid))
 			teams_bury(&m->teams, pid, status);
-	mend_ports(m);
+	/* those that live accept from one that is no good */
+	if (mend_ports(m) && !m->teams.stopping)
+		(void)!teams_renew(&m->teams, m->workers);
 }
 
 static void gone(void *arg)

@@ -2,10 +2,13 @@
 #include "worker.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "cmd.h"
@@ -90,10 +93,20 @@ static void on_change(void *arg)
 	weigh(arg);
 }
 
+/* A process that has, or had, the listening socket may have set what connections inherit: an end
+ * that is a reset, segments that wait, a small buffer for ever. */
+static void set_back(int fd)
+{
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){ 0 }, sizeof(struct linger));
+	setsockopt(fd, IPPROTO_TCP, TCP_CORK, &(int){ 0 }, sizeof(int));
+	setsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &(int){ 0 }, sizeof(int));
+}
+
 static void on_accepted(void *arg, int fd, const struct peer *peer)
 {
 	struct worker *w = arg;
 
+	set_back(fd);
 	if (is_full(w))
 		handshaker_yield(&w->handshaker);
 	handshaker_start(&w->handshaker, fd, peer);

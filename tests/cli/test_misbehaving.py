@@ -3,23 +3,25 @@
 
 TLSFD_BIN  the command (default: build/tlsfd)
 """
+import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import re
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
-from serving import BIN, LIMIT, answer, expected_place, saying, wait_for
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else, or look into them")
-needs_kernel = pytest.mark.skipif(expected_place() != "kernel", reason="needs kernel TLS: else none is passed on")
+from serving import BIN, LIMIT, answer, saying, wait_for
+from test_roles import get_fd, needs_kernel, needs_root
 
 
 # ---- they don't end ----
@@ -109,14 +111,6 @@ def test_no_files_of_who_started_it(serve, one, backend, tmp_path):
 
 # ---- what they leave to those who replace them ----
 
-def get_fd(pid, fd):
-    """That file of another process (pidfd_getfd), as if we were in it."""
-    got = ctypes.CDLL(None, use_errno=True).syscall(438, os.pidfd_open(pid), fd, 0)
-    if got < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return got
-
-
 def sockets(pid):
     """All that a process has; the caller closes them."""
     folder = "/proc/%d/fd/" % pid
@@ -130,13 +124,13 @@ def sockets(pid):
 
 
 def channel(pid):
-    found, = [one for one in sockets(pid) if one.family == socket.AF_UNIX]
+    found, = [each for each in sockets(pid) if each.family == socket.AF_UNIX]
     return found
 
 
 def listening(pid):
-    found, = [one for one in sockets(pid) if one.family != socket.AF_UNIX
-              and one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)]
+    found, = [each for each in sockets(pid) if each.family != socket.AF_UNIX
+              and each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)]
     return found
 
 
@@ -167,3 +161,112 @@ def test_a_channel_that_blocks(serve, one, backend, role):
     began = time.monotonic()
     server.signal(signal.SIGTERM)
     assert server.wait() == 0 and time.monotonic() - began < 3
+
+
+def linger(port):
+    port.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def shrink(port):
+    port.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+
+
+def cork(port):
+    port.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+
+
+def inherited(pid):
+    """Of what connections inherit from a socket that listens, what they should not."""
+    found, = [each for each in sockets(pid) if each.family != socket.AF_UNIX
+              and not each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)]
+    with found:
+        return (found.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8),
+                found.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK), found.getsockopt(socket.SOL_SOCKET, SO_BUF_LOCK))
+
+
+SO_BUF_LOCK = 72  # linux/asm-generic/socket.h
+NOTHING = (bytes(8), 0, 0)
+
+
+@needs_root
+@pytest.mark.parametrize("spoil", [linger, shrink, cork])
+@pytest.mark.parametrize("lives", [False, True])
+def test_a_port_with_options(serve, one, backend, spoil, lives):
+    """Also while the one that set them lives."""
+    server = serve("--workers", "1", "--forward", backend(saying(b"hello")).target, *one)
+    pid, = server.workers("handshake")
+    with listening(pid) as port:
+        room = port.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        spoil(port)
+        if not lives:
+            replace(server, "handshake", pid)
+            assert port.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == room
+    with socket.create_connection(("127.0.0.1", server.port)):  # its handshake waits
+        wait_for(lambda: len(list(sockets(server.workers("handshake")[0]))) == 3)
+        assert inherited(server.workers("handshake")[0]) == NOTHING
+
+
+@needs_root
+def test_a_port_that_blocks(serve, one, backend):
+    """An old process that lives on can do that at any time: who waits for nobody waits for a moment."""
+    server = serve("--workers", "1", "--forward", backend(saying(b"hello")).target, *one)
+    got = []
+    with listening(server.workers("handshake")[0]) as port:
+        os.set_blocking(port.fileno(), True)
+
+        def accept():
+            got.append((ctypes.CDLL(None, use_errno=True).accept4(port.fileno(), None, None, 0), ctypes.get_errno()))
+
+        threading.Thread(target=accept, daemon=True).start()
+        wait_for(lambda: got == [(-1, errno.EAGAIN)])
+
+
+@needs_root
+def test_a_port_that_is_lost(serve, one, backend):
+    """By an old process, when the new one serves already."""
+    target = backend(saying(b"hello")).target
+    server = serve("--workers", "1", "--forward", target, *one, "--handshake-timeout", "60")
+    old, = server.workers("handshake")
+    with listening(old) as port, socket.create_connection(("127.0.0.1", server.port)):  # for which it goes on
+        wait_for(lambda: len(list(sockets(old))) == 3)
+        server.signal(signal.SIGHUP)
+        server.line(event="reload")
+        port.shutdown(socket.SHUT_RD)
+        port.setblocking(True)
+        port.connect(("127.0.0.1", int(target.rpartition(":")[2])))
+        assert old in server.workers("handshake")
+        os.kill(old, signal.SIGKILL)
+        server.line(event="worker", pid=str(old))
+        server.line(2, event="reload")
+        for _ in range(10):
+            with server.connect() as connection:
+                assert answer(connection) == b"hello"
+
+
+@needs_root
+def test_the_port_of_the_metrics(serve, one, backend):
+    server = serve("--workers", "1", "--forward", backend().target, *one, "--metrics", "127.0.0.1:0")
+    address, _, number = server.line(event="metrics")["addr"].rpartition(":")
+
+    def answers():
+        with contextlib.suppress(OSError), socket.create_connection((address, int(number)), timeout=LIMIT) as client:
+            client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            return client.recv(12) == b"HTTP/1.1 200"
+        return False
+
+    assert answers()
+    pid, = set(server.children()) - set(server.workers("handshake") + server.workers("data"))
+    with listening(pid) as port:
+        port.shutdown(socket.SHUT_RD)
+    os.kill(pid, signal.SIGKILL)
+    server.line(event="worker", role="metrics")
+    wait_for(answers)
+
+
+@needs_root
+def test_a_log_that_blocks(serve, one, backend):
+    """The master and the next ones write to the same pipe, but not by the same file."""
+    server = serve("--workers", "1", "--forward", backend().target, *one)
+    for role in "handshake", "data":
+        os.set_blocking(get_fd(server.workers(role)[0], 2), True)
+    assert not os.get_blocking(get_fd(server.process.pid, 2))
