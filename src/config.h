@@ -46,6 +46,7 @@ struct tlsfd_config {
 	enum tlsfd_rekey rekey;
 	uint64_t rekey_records; /* 0: the cipher's limit */
 	bool has_certificate, has_trust;
+	bool shares_trust;     /* its X509_STORE is another config's, too */
 	bool has_system_trust; /* since the first use as a client that verifies; see trust.c */
 	bool no_verify_chain, no_verify_name;
 	bool is_name;          /* other configs refer to it */

@@ -26,10 +26,9 @@ static int compare(const void *a, const void *b)
 	return memcmp(a, b, DIGEST);
 }
 
-/* Authorities and revocation lists; in which order they came makes no difference. */
-static bool add_trust(EVP_MD_CTX *md, SSL_CTX *ctx)
+/* In which order they came makes no difference. */
+static bool add_objects(EVP_MD_CTX *md, STACK_OF(X509_OBJECT) *objects)
 {
-	STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(SSL_CTX_get_cert_store(ctx));
 	int n = sk_X509_OBJECT_num(objects);
 	uint8_t(*digests)[DIGEST] = calloc((size_t)(n > 0 ? n : 1), DIGEST);
 	bool done = digests;
@@ -41,6 +40,20 @@ static bool add_trust(EVP_MD_CTX *md, SSL_CTX *ctx)
 		done = EVP_DigestUpdate(md, digests, (size_t)n * DIGEST) == 1;
 	}
 	free(digests);
+	return done;
+}
+
+/* Authorities and revocation lists. Where the store is shared others may be at it, and sort
+ * it. */
+static bool add_trust(EVP_MD_CTX *md, SSL_CTX *ctx)
+{
+	X509_STORE *store = SSL_CTX_get_cert_store(ctx);
+	bool done;
+
+	if (X509_STORE_lock(store) != 1)
+		return false;
+	done = add_objects(md, X509_STORE_get0_objects(store));
+	X509_STORE_unlock(store);
 	return done;
 }
 

@@ -85,6 +85,30 @@ static int set_crl(struct tlsfd_config *config, struct pem *pem)
 	return err;
 }
 
+/* ---- another config's ---- */
+
+/* The names are copied: only the store has a count of references. */
+int tlsfd_config_share_trust(struct tlsfd_config *config, struct tlsfd_config *with)
+{
+	STACK_OF(X509_NAME) *names;
+	int err = config_change(config);
+
+	if (err)
+		return err;
+	if (!with || with == config || !with->has_trust)
+		return config_fail(config, -EINVAL,
+				   "share trust: the other config has no authorities of its own");
+	names = SSL_dup_CA_list(SSL_CTX_get_client_CA_list(with->ctx));
+	if (!names)
+		return config_fail_openssl(config, "share trust");
+	SSL_CTX_set1_cert_store(config->ctx, SSL_CTX_get_cert_store(with->ctx));
+	SSL_CTX_set_client_CA_list(config->ctx, names);
+	config->has_trust = config->shares_trust = true;
+	if (config_change(with) == 0)
+		with->shares_trust = true;
+	return 0;
+}
+
 /* ---- the system's ---- */
 
 /* 25 ms and 0.8 MB, which a server, of a thousand certificates perhaps, has no use for. Nobody
@@ -131,10 +155,19 @@ int tlsfd_config_set_verify_depth(struct tlsfd_config *config, unsigned depth)
 
 typedef int (*use_fn)(struct tlsfd_config *config, struct pem *pem);
 
+static int change(struct tlsfd_config *config)
+{
+	int err = config_change(config);
+
+	if (!err && config->shares_trust)
+		err = config_fail(config, -EBUSY, "trust: another config shares it");
+	return err;
+}
+
 static int from_file(struct tlsfd_config *config, const char *path, use_fn use)
 {
 	struct pem pem;
-	int err = config_change(config);
+	int err = change(config);
 
 	if (!err)
 		err = pem_open_file(&pem, config, path);
@@ -149,7 +182,7 @@ static int from_mem(struct tlsfd_config *config, const char *what, const void *d
 		    use_fn use)
 {
 	struct pem pem;
-	int err = config_change(config);
+	int err = change(config);
 
 	if (!err)
 		err = pem_open_mem(&pem, config, what, data, size);

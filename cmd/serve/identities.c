@@ -71,15 +71,22 @@ static int check_files(const struct load *l)
 
 /* ---- what holds for every certificate ---- */
 
+static int read_trust(const struct service *s, struct tlsfd_config *config)
+{
+	int err = tlsfd_config_set_ca_file(config, s->client_ca);
+
+	return !err && s->crl ? tlsfd_config_set_crl_file(config, s->crl) : err;
+}
+
+/* One copy for all: a revocation list of 10,000 entries takes 2 MB. */
 static int set_trust(const struct load *l, struct tlsfd_config *config)
 {
 	const struct service *s = l->service;
 	int err = tlsfd_config_set_client_auth(config, s->client_auth);
 
 	if (!err && s->client_ca)
-		err = tlsfd_config_set_ca_file(config, s->client_ca);
-	if (!err && s->crl)
-		err = tlsfd_config_set_crl_file(config, s->crl);
+		err = config == l->base ? read_trust(s, config) :
+					  tlsfd_config_share_trust(config, l->base);
 	if (!err)
 		err = tlsfd_config_set_verify_depth(config, s->verify_depth);
 	return fail_config(l, err, config);

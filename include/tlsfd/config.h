@@ -47,6 +47,9 @@ TLSFD_CHECKED int tlsfd_config_set_ca_mem(struct tlsfd_config *, const void *pem
 /* Revocation lists; with one, every certificate of a chain must be covered. */
 TLSFD_CHECKED int tlsfd_config_set_crl_file(struct tlsfd_config *, const char *path);
 TLSFD_CHECKED int tlsfd_config_set_crl_mem(struct tlsfd_config *, const void *pem, size_t size);
+/* The authorities and lists of another, which must have some, instead of one's own, and one
+ * copy in memory for both; neither takes more from then on: -EBUSY. */
+TLSFD_CHECKED int tlsfd_config_share_trust(struct tlsfd_config *, struct tlsfd_config *with);
 /* How many intermediate authorities a peer's chain may have; default: 100. */
 TLSFD_CHECKED int tlsfd_config_set_verify_depth(struct tlsfd_config *, unsigned depth);
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Options of serve and connect that no other test would miss if they were ignored."""
 import os
+import re
 import signal
 import socket
 import ssl
@@ -10,7 +11,7 @@ import time
 import pytest
 
 from connecting import HANDSHAKE, KERNEL, OK, Server, connect, one_line, only, receive_all, refused, said, tls, V12
-from serving import LIMIT, Serve, answer, expected_place, openssl, saying, wait_for
+from serving import LIMIT, Authority, Serve, answer, expected_place, openssl, saying, wait_for
 
 NO_KERNEL_HAS = "ECDHE-ECDSA-AES128-SHA256"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -25,11 +26,12 @@ def s_client(server, *options):
 
 # ---- serve ----
 
-def revoke(ca, cert):
-    """A list of the CA's that has this certificate."""
+def revoke(ca, *certs):
+    """A list of the CA's that has these certificates."""
     path = ca.path("list.crl")
     config = ["-config", ca.path("ca.cnf"), "-cert", ca.root, "-keyfile", ca.path("root.key")]
-    openssl("ca", *config, "-revoke", cert)
+    for cert in certs:
+        openssl("ca", *config, "-revoke", cert)
     openssl("ca", *config, "-gencrl", "-crldays", "1", "-out", path)
     return path
 
@@ -94,6 +96,24 @@ def test_serve_says_which_certificate_nobody_gets(serve, one, ca, backend, tmp_p
     assert not [line for line in first.matching(event="warning") if "file" in line]
     strict = serve("--forward", backend().target, "--cert", cert, "--key", key, *one, "--unknown-name", "refuse")
     strict.line(event="warning", file=cert)
+
+
+def memory_of(server):
+    """The most that the master has needed, in KB."""
+    with open("/proc/%d/status" % server.process.pid, encoding="ascii") as status:
+        return int(re.search(r"VmHWM:\s+(\d+)", status.read()).group(1))
+
+
+def test_serve_keeps_one_list_for_all_certificates(serve, one, ca, backend, tmp_path):
+    revoker = Authority(tmp_path)
+    revoker.issue("nobody")
+    with open(revoker.path("index"), "a", encoding="ascii") as index:
+        for i in range(10000):
+            index.write("R\t301231235959Z\t261101000000Z\t%016X\tunknown\t/CN=%d\n" % (1 << 60 | i, i))
+    options = ["--forward", backend().target, *one, "--client-ca", revoker.root, "--crl", revoke(revoker)]
+    more = sum([["--cert", cert, "--key", key] for cert, key in [ca.issue("n%d.example" % i) for i in range(15)]], [])
+    least = memory_of(serve(*options))
+    assert memory_of(serve(*options, *more)) < least + 15000  # each would have 2 MB
 
 
 def test_serve_reads_no_trust_store(serve, one, ca, backend, tmp_path):

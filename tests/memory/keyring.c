@@ -190,6 +190,20 @@ static struct tlsfd_config *asking(enum tlsfd_client_auth auth, const struct ide
 	return with_keys(config);
 }
 
+/* As asking(auth, pki.ca), and the store is that of a config that is no more. */
+static struct tlsfd_config *asking_by_shared(enum tlsfd_client_auth auth, bool crl)
+{
+	struct tlsfd_config *config = config_of(&pki.good), *with = config_of(NULL);
+
+	if (crl)
+		assert_int_equal(
+			tlsfd_config_set_crl_mem(with, pki.crl_pem, strlen(pki.crl_pem)), 0);
+	assert_int_equal(tlsfd_config_share_trust(config, with), 0);
+	tlsfd_config_free(with);
+	assert_int_equal(tlsfd_config_set_client_auth(config, auth), 0);
+	return with_keys(config);
+}
+
 static void test_trust(void **state)
 {
 	enum tlsfd_client_auth none = TLSFD_CLIENT_AUTH_NONE, may = TLSFD_CLIENT_AUTH_OPTIONAL,
@@ -207,6 +221,8 @@ static void test_trust(void **state)
 	assert_false(goes_on(asking(may, ca, NULL), asking(must, ca, NULL)));
 	assert_false(goes_on(asking(none, ca, NULL), asking(must, ca, NULL)));
 	assert_false(goes_on(asking(must, ca, NULL), asking(none, ca, NULL)));
+	assert_true(goes_on(asking(must, ca, NULL), asking_by_shared(must, false)));
+	assert_false(goes_on(asking(must, ca, NULL), asking_by_shared(must, true)));
 	/* nobody is asked, so it makes no difference who would be trusted */
 	assert_true(goes_on(asking(none, ca, NULL), asking(none, more, NULL)));
 }

@@ -1,5 +1,5 @@
 /*
- * Whose config reads the system's trust store, and how often.
+ * Which config reads the system's trust store, and how often; which ones share their own.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -10,6 +10,7 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
+#include "config.h"
 #include "meet.h"
 
 enum { THREADS = 8 };
@@ -178,6 +179,92 @@ static void test_no_verify(void **state)
 	tlsfd_config_free(config);
 }
 
+/* ---- configs that share ---- */
+
+static struct tlsfd_config *asking(struct tlsfd_config *config)
+{
+	assert_int_equal(tlsfd_config_set_client_auth(config, TLSFD_CLIENT_AUTH_REQUIRED), 0);
+	return config;
+}
+
+static void be_asked(struct tlsfd_config *server, const char *name, const struct identity *client,
+		     int err)
+{
+	SSL_CTX *peer = peer_context(client);
+	struct meeting m;
+
+	meet_open(&m, server, true, peer, NULL);
+	SSL_CTX_free(peer);
+	assert_int_equal(SSL_set_tlsext_host_name(m.peer, name), 1);
+	meet_shake(&m);
+	assert_int_equal(m.err, err);
+	/* whom the server knows */
+	assert_int_equal(sk_X509_NAME_num(SSL_get0_peer_CA_list(m.peer)), 1);
+	meet_close(&m);
+}
+
+static void test_shared(void **state)
+{
+	struct tlsfd_config *first = asking(config_of(&pki.good)), *name = config_of(&pki.rsa),
+			    *alone;
+
+	(void)state;
+	assert_int_equal(tlsfd_config_set_crl_mem(first, pki.crl_pem, strlen(pki.crl_pem)), 0);
+	/* in the place of what it had */
+	assert_int_equal(
+		tlsfd_config_set_ca_mem(name, pki.other_ca.cert_pem, strlen(pki.other_ca.cert_pem)),
+		0);
+	assert_int_equal(tlsfd_config_share_trust(name, first), 0);
+	assert_ptr_equal(SSL_CTX_get_cert_store(name->ctx), SSL_CTX_get_cert_store(first->ctx));
+	assert_int_equal(tlsfd_config_add_name(first, "a.test", asking(name)), 0);
+	tlsfd_config_free(name);
+	for (int i = 0; i < 2; i++) {
+		be_asked(first, i ? "a.test" : "localhost", &pki.client, 0);
+		be_asked(first, i ? "a.test" : "localhost", &pki.revoked, -EKEYREJECTED);
+		be_asked(first, i ? "a.test" : "localhost", &pki.foreign, -EKEYREJECTED);
+	}
+	/* with one in use, and after its end */
+	alone = asking(config_of(&pki.good));
+	assert_int_equal(tlsfd_config_share_trust(alone, first), 0);
+	tlsfd_config_free(first);
+	be_asked(alone, "localhost", &pki.client, 0);
+	be_asked(alone, "localhost", &pki.revoked, -EKEYREJECTED);
+	tlsfd_config_free(alone);
+	assert_int_equal(opened(), 0);
+}
+
+static void assert_takes_no_more(struct tlsfd_config *config)
+{
+	const struct identity *ca = &pki.other_ca;
+
+	assert_int_equal(tlsfd_config_set_ca_mem(config, ca->cert_pem, strlen(ca->cert_pem)),
+			 -EBUSY);
+	assert_says(tlsfd_config_error(config), "shares it");
+	assert_int_equal(tlsfd_config_set_crl_mem(config, pki.crl_pem, strlen(pki.crl_pem)),
+			 -EBUSY);
+	assert_int_equal(tlsfd_config_set_ca_file(config, path), -EBUSY);
+}
+
+static void test_sharing_is_refused(void **state)
+{
+	struct tlsfd_config *config, *with = config_of(&pki.good);
+
+	(void)state;
+	assert_int_equal(tlsfd_config_new(&config), 0);
+	assert_int_equal(tlsfd_config_share_trust(NULL, with), -EINVAL);
+	assert_int_equal(tlsfd_config_share_trust(config, NULL), -EINVAL);
+	assert_int_equal(tlsfd_config_share_trust(with, with), -EINVAL);
+	assert_int_equal(tlsfd_config_share_trust(with, config), -EINVAL);
+	assert_says(tlsfd_config_error(with), "no authorities");
+	assert_int_equal(tlsfd_config_share_trust(config, with), 0);
+	assert_takes_no_more(config);
+	assert_takes_no_more(with);
+	serve(with, "localhost");
+	assert_int_equal(tlsfd_config_share_trust(with, config), -EBUSY);
+	tlsfd_config_free(config);
+	tlsfd_config_free(with);
+}
+
 /* ---- threads ---- */
 
 struct start {
@@ -231,6 +318,7 @@ int main(void)
 		cmocka_unit_test(test_server),	  cmocka_unit_test(test_client),
 		cmocka_unit_test(test_own_trust), cmocka_unit_test(test_own_list),
 		cmocka_unit_test(test_no_verify), cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_shared),	  cmocka_unit_test(test_sharing_is_refused),
 	};
 
 	return meet_run(tests, LENGTH(tests), make_store, drop_store);
