@@ -137,6 +137,13 @@ int config_fail(struct tlsfd_config *config, int err, const char *format, ...)
 	return err;
 }
 
+int config_fail_file(struct tlsfd_config *config, int err, const char *path)
+{
+	return config_fail(config, err, "%s: %s", path,
+			   err == -EINVAL ? "neither a regular file nor a pipe" :
+					    strerrordesc_np(-err));
+}
+
 int config_openssl_errno(void)
 {
 	unsigned long error = ERR_get_error();

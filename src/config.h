@@ -74,6 +74,9 @@ int config_change_common(struct tlsfd_config *config, const char *what);
 int config_fail(struct tlsfd_config *config, int err, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* The same, of what sys_read_file said. */
+int config_fail_file(struct tlsfd_config *config, int err, const char *path);
+
 /* What OpenSSL's error queue (emptied) comes to: -ENOMEM, else -EINVAL. */
 int config_openssl_errno(void);
 

@@ -39,7 +39,7 @@ int pem_open_file(struct pem *pem, struct tlsfd_config *config, const char *path
 		return config_fail(config, -EINVAL, "no file is named");
 	err = sys_read_file(path, &data, &size);
 	if (err)
-		return config_fail(config, err, "%s: %s", path, strerrordesc_np(-err));
+		return config_fail_file(config, err, path);
 	err = pem_open_mem(pem, config, path, data, size);
 	pem->file = data;
 	pem->file_size = size;

@@ -303,7 +303,7 @@ int tlsfd_config_set_ocsp_file(struct tlsfd_config *config, const char *path)
 		return config_fail(config, -EINVAL, "no file is named");
 	err = sys_read_file(path, &data, &size);
 	if (err)
-		return config_fail(config, err, "%s: %s", path, strerrordesc_np(-err));
+		return config_fail_file(config, err, path);
 	err = set(config, path, data, size);
 	OPENSSL_clear_free(data, size);
 	return err;

@@ -50,7 +50,7 @@ int sys_poll(int fd, short events, int ms);
 
 /* All bytes of a regular file or of a pipe (-ETIMEDOUT: silence for 10 seconds), to be freed by
  * OPENSSL_clear_free(*data, *size): it may hold a key. 0 or a negative errno; -EFBIG: more than 16
- * MiB. */
+ * MiB; -EINVAL: it is neither. */
 int sys_read_file(const char *path, char **data, size_t *size);
 
 /* The reading end, which never blocks, of a pipe with these bytes in it and nobody at its

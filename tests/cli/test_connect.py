@@ -366,7 +366,7 @@ def test_require_kernel(certs):
     (["--start", "smtp", "a:1"], USAGE, "--starttls"),
     (["--hel"], USAGE, "--help"),
     (["--ca", "/nonexistent", "a:1"], CONFIG, "/nonexistent"),
-    (["--ca", "/dev/null", "a:1"], CONFIG, "/dev/null"),
+    (["--ca", "/dev/null", "a:1"], CONFIG, "/dev/null: neither"),
     (["--ciphers", "NONESUCH", "a:1"], CONFIG, "NONESUCH"),
     (["--alpn", ",", "a:1"], CONFIG, "alpn"),
     (["--config", "/nonexistent", "a:1"], CONFIG, "/nonexistent"),
