@@ -431,6 +431,8 @@ int identities_load(struct tlsfd_config **config, const struct service *service,
 
 /* ---- self-signed ---- */
 
+#define HOST_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
+
 static bool add_extension(X509 *cert, int nid, const char *value)
 {
 	X509_EXTENSION *extension = X509V3_EXT_conf_nid(NULL, NULL, nid, value);
@@ -440,15 +442,28 @@ static bool add_extension(X509 *cert, int nid, const char *value)
 	return added;
 }
 
+/* What clients can reach this machine by. Its host name can be anything: sethostname(2). */
+static bool add_own_names(X509 *cert)
+{
+	char host[256] = "", names[512] = "DNS:localhost,IP:127.0.0.1,IP:::1";
+
+	gethostname(host, sizeof(host) - 1);
+	if (*host && !host[strspn(host, HOST_CHARACTERS)])
+		snprintf(names, sizeof(names), "DNS:localhost,DNS:%s,IP:127.0.0.1,IP:::1", host);
+	else
+		log_error("warning",
+			  "the certificate is without this machine's host name, '%s', which is no "
+			  "name of a server",
+			  host);
+	return add_extension(cert, NID_subject_alt_name, names);
+}
+
 static bool fill_in(X509 *cert, EVP_PKEY *key)
 {
 	const long day = 24L * 3600, lasts = 30;
-	char host[256] = "localhost", names[512];
 	X509_NAME *subject = X509_get_subject_name(cert);
 	uint64_t serial;
 
-	gethostname(host, sizeof(host) - 1);
-	snprintf(names, sizeof(names), "DNS:localhost,DNS:%s,IP:127.0.0.1,IP:::1", host);
 	return getentropy(&serial, sizeof(serial)) == 0 && X509_set_version(cert, X509_VERSION_3) &&
 	       ASN1_INTEGER_set_uint64(X509_get_serialNumber(cert), serial >> 1) &&
 	       X509_gmtime_adj(X509_getm_notBefore(cert), -day) &&
@@ -456,8 +471,7 @@ static bool fill_in(X509 *cert, EVP_PKEY *key)
 	       X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (unsigned char *)"localhost",
 					  -1, -1, 0) &&
 	       X509_set_issuer_name(cert, subject) && X509_set_pubkey(cert, key) &&
-	       add_extension(cert, NID_subject_alt_name, names) &&
-	       X509_sign(cert, key, EVP_sha256());
+	       add_own_names(cert) && X509_sign(cert, key, EVP_sha256());
 }
 
 static char *text_of(BIO *bio, size_t *size)

@@ -116,6 +116,21 @@ def test_serve_keeps_one_list_for_all_certificates(serve, one, ca, backend, tmp_
     assert memory_of(serve(*options, *more)) < least + 15000  # each would have 2 MB
 
 
+@needs_root
+@pytest.mark.parametrize("host, there", [("box", True), ("two_parts.my-net.example", True), ("a,b", False), ("", False),
+                                         ("(none)", False), ("x,IP:192.0.2.1", False)])
+def test_serve_self_signed_for_any_host_name(serve, backend, host, there):
+    server = serve("--forward", backend(saying(b"hello")).target, "--self-signed", around=[
+        "unshare", "--uts", "sh", "-c", 'printf "%s\\n" "$0" > /proc/sys/kernel/hostname && exec "$@"', host])
+    said = subprocess.run("openssl s_client -connect 127.0.0.1:%d < /dev/null | openssl x509 -noout -ext subjectAltName"
+                          % server.port, shell=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                          timeout=LIMIT, check=True).stdout.split("\n")[1].strip()
+    assert said == ", ".join(["DNS:localhost", *["DNS:" + host] * there,
+                              "IP Address:127.0.0.1, IP Address:0:0:0:0:0:0:0:1"])
+    warnings = [line["error"] for line in server.matching(event="warning") if "host name" in line["error"]]
+    assert len(warnings) == (not there) and all("'%s'" % host in warning for warning in warnings)
+
+
 def test_serve_reads_no_trust_store(serve, one, ca, backend, tmp_path):
     """Not even one for all of its certificates, if clients need none: who opened this one would wait for ever."""
     os.mkfifo(tmp_path / "store")
