@@ -317,6 +317,11 @@ int settings_read(struct settings *settings, int argc, char **argv)
 	return read_options(settings, argc, argv, set_one);
 }
 
+bool settings_said(const struct settings *settings, const char *name)
+{
+	return settings->said >> (find(settings->table, name) - settings->table) & 1;
+}
+
 int settings_status(int err)
 {
 	return err == -EINVAL ? EXIT_USAGE : err == -ENOMEM ? EXIT_FAILED : EXIT_CONFIG;

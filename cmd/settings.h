@@ -61,6 +61,8 @@ int settings_read(struct settings *settings, int argc, char **argv);
 /* Notes the sentence, returns err. */
 int settings_fail(struct settings *settings, int err, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+/* Is this one on the command line? After settings_read. */
+bool settings_said(const struct settings *settings, const char *name);
 /* The exit status for what settings_read said. */
 int settings_status(int err);
 /* Frees what set_text and set_texts have kept. */

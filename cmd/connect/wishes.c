@@ -123,6 +123,17 @@ void wishes_free(struct wishes *w)
 	w->name = NULL;
 }
 
+/* A file may be for connections of both kinds. */
+static int check_listen(struct settings *s, const struct wishes *w)
+{
+	static const char *const with_listen[] = { "grace", "max-connections", "no-resumption" };
+
+	for (size_t i = 0; i < sizeof(with_listen) / sizeof(*with_listen); i++)
+		if (!w->listen.count && settings_said(s, with_listen[i]))
+			return settings_fail(s, -EINVAL, "%s wants listen", with_listen[i]);
+	return 0;
+}
+
 int wishes_check(struct settings *s, const struct wishes *w)
 {
 	if (w->min > w->max)
@@ -134,7 +145,7 @@ int wishes_check(struct settings *s, const struct wishes *w)
 				     w->no_resumption ? "no-resumption" : "listen");
 	if (w->key && !w->certificate)
 		return settings_fail(s, -EINVAL, "key wants cert");
-	return 0;
+	return check_listen(s, w);
 }
 
 /* ---- the config ---- */

@@ -206,6 +206,21 @@ static int check_certificates(const struct service *s, struct settings *settings
 	return 0;
 }
 
+enum { UNSAID = -1 };
+
+/* Each would be without effect, and who gave it thinks that clients are verified. */
+static int check_trust(const struct service *s, struct settings *settings)
+{
+	const char *alone = s->client_auth != TLSFD_CLIENT_AUTH_NONE ? "client-auth" :
+			    s->crl				     ? "crl" :
+			    s->verify_depth != (unsigned)UNSAID	     ? "verify-depth" :
+								       NULL;
+
+	if (!s->client_ca && alone)
+		return settings_fail(settings, -EINVAL, "--%s needs --client-ca FILE", alone);
+	return 0;
+}
+
 static int check(const struct service *s, struct settings *settings)
 {
 	int err;
@@ -215,10 +230,10 @@ static int check(const struct service *s, struct settings *settings)
 	if (!s->forward.count)
 		return settings_fail(settings, -EINVAL, "--forward HOST:PORT is needed");
 	err = check_certificates(s, settings);
+	if (!err)
+		err = check_trust(s, settings);
 	if (err)
 		return err;
-	if (s->client_auth != TLSFD_CLIENT_AUTH_NONE && !s->client_ca)
-		return settings_fail(settings, -EINVAL, "--client-auth needs --client-ca FILE");
 	if (s->min_version > s->max_version)
 		return settings_fail(settings, -EINVAL, "--min-version is above --max-version");
 	return check_addresses(s, settings);
@@ -231,8 +246,8 @@ int service_read(struct service *service, struct settings *settings, int argc, c
 	*service = (struct service){
 		.min_version = TLSFD_TLS_1_2,
 		.max_version = TLSFD_TLS_1_3,
-		.client_auth = (enum tlsfd_client_auth) - 1,
-		.verify_depth = 100,
+		.client_auth = (enum tlsfd_client_auth)UNSAID,
+		.verify_depth = (unsigned)UNSAID,
 		.max_handshakes = 4096,
 		.handshake_ms = 10000,
 		.idle_ms = 600000,
@@ -243,7 +258,7 @@ int service_read(struct service *service, struct settings *settings, int argc, c
 	err = settings_read(settings, argc, argv);
 	if (settings->help)
 		return 0;
-	if (service->client_auth == (enum tlsfd_client_auth) - 1)
+	if (service->client_auth == (enum tlsfd_client_auth)UNSAID)
 		service->client_auth =
 			service->client_ca ? TLSFD_CLIENT_AUTH_REQUIRED : TLSFD_CLIENT_AUTH_NONE;
 	if (!err && settings->operands < argc)
@@ -251,6 +266,8 @@ int service_read(struct service *service, struct settings *settings, int argc, c
 				    argv[settings->operands]);
 	if (!err)
 		err = check(service, settings);
+	if (service->verify_depth == (unsigned)UNSAID)
+		service->verify_depth = 100;
 	if (err)
 		service_free(service);
 	return err;

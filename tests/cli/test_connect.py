@@ -359,6 +359,9 @@ def test_require_kernel(certs):
     (["--timeout", "soon", "a:1"], USAGE, "'soon'"),
     (["-4", "-6", "a:1"], USAGE, "ipv6"),
     (["--key", "k", "a:1"], USAGE, "cert"),
+    (["--grace", "30", "a:1"], USAGE, "grace wants listen"),
+    (["--max-connections", "5", "a:1"], USAGE, "max-connections wants listen"),
+    (["a:1", "--no-resumption"], USAGE, "no-resumption wants listen"),
     (["--doktor", "a:1"], USAGE, "--doktor"),
     (["--ca"], USAGE, "--ca"),
     (["--insec", "a:1"], USAGE, "--insecure-no-verify"),
@@ -403,7 +406,8 @@ def test_files_can_be_pipes(certs):
 
 
 def test_config_file(certs, tmp_path):
-    (tmp_path / "config").write_text(f"# a comment\nca {certs.root}\n# and another\n\nverbose\n")
+    for_listen = "grace 1\nmax-connections 5\nno-resumption\n"
+    (tmp_path / "config").write_text(f"# a comment\nca {certs.root}\n# and another\n\nverbose\n{for_listen}")
     server = Server(tls(certs, receive_all))
     done = connect(server.port, "--config", tmp_path / "config", stdin=b"x")
     assert done.returncode == OK, done.stderr
