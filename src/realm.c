@@ -45,7 +45,7 @@ static bool add_objects(EVP_MD_CTX *md, STACK_OF(X509_OBJECT) *objects)
 
 /* Authorities and revocation lists. Where the store is shared others may be at it, and sort
  * it. */
-static bool add_trust(EVP_MD_CTX *md, SSL_CTX *ctx)
+static bool add_store(EVP_MD_CTX *md, SSL_CTX *ctx)
 {
 	X509_STORE *store = SSL_CTX_get_cert_store(ctx);
 	bool done;
@@ -55,6 +55,13 @@ static bool add_trust(EVP_MD_CTX *md, SSL_CTX *ctx)
 	done = add_objects(md, X509_STORE_get0_objects(store));
 	X509_STORE_unlock(store);
 	return done;
+}
+
+static bool add_trust(EVP_MD_CTX *md, SSL_CTX *ctx)
+{
+	const uint8_t depth = (uint8_t)SSL_CTX_get_verify_depth(ctx);
+
+	return EVP_DigestUpdate(md, &depth, 1) == 1 && add_store(md, ctx);
 }
 
 /* ---- who it is ---- */
@@ -79,7 +86,7 @@ static bool add_names(EVP_MD_CTX *md, const X509 *cert)
 
 static bool compute(const struct tlsfd_config *config, EVP_MD_CTX *md, uint8_t id[DIGEST])
 {
-	static const char what[] = "tlsfd sessions 1";
+	static const char what[] = "tlsfd sessions 2";
 	const uint8_t auth = (uint8_t)config->client_auth;
 	bool asks = config->client_auth != TLSFD_CLIENT_AUTH_NONE;
 

@@ -209,15 +209,19 @@ static void test_trust(void **state)
 	enum tlsfd_client_auth none = TLSFD_CLIENT_AUTH_NONE, may = TLSFD_CLIENT_AUTH_OPTIONAL,
 			       must = TLSFD_CLIENT_AUTH_REQUIRED;
 	const struct identity *ca = &pki.ca, *more = &pki.other_ca;
-	struct tlsfd_config *with_crl = asking(must, ca, NULL);
+	struct tlsfd_config *with_crl = asking(must, ca, NULL), *flat = asking(must, ca, NULL),
+			    *flat_for_all = asking(none, ca, NULL);
 
 	(void)state;
+	assert_int_equal(tlsfd_config_set_verify_depth(flat, 0), 0);
+	assert_int_equal(tlsfd_config_set_verify_depth(flat_for_all, 0), 0);
 	assert_int_equal(tlsfd_config_set_crl_mem(with_crl, pki.crl_pem, strlen(pki.crl_pem)), 0);
 	assert_true(goes_on(asking(must, ca, NULL), asking(must, ca, NULL)));
 	assert_true(goes_on(asking(must, ca, more), asking(must, more, ca)));
 	assert_false(goes_on(asking(must, ca, NULL), asking(must, ca, more)));
 	assert_false(goes_on(asking(must, ca, more), asking(must, ca, NULL)));
 	assert_false(goes_on(asking(must, ca, NULL), with_crl));
+	assert_false(goes_on(asking(must, ca, NULL), flat));
 	assert_false(goes_on(asking(may, ca, NULL), asking(must, ca, NULL)));
 	assert_false(goes_on(asking(none, ca, NULL), asking(must, ca, NULL)));
 	assert_false(goes_on(asking(must, ca, NULL), asking(none, ca, NULL)));
@@ -225,6 +229,7 @@ static void test_trust(void **state)
 	assert_false(goes_on(asking(must, ca, NULL), asking_by_shared(must, true)));
 	/* nobody is asked, so it makes no difference who would be trusted */
 	assert_true(goes_on(asking(none, ca, NULL), asking(none, more, NULL)));
+	assert_true(goes_on(asking(none, ca, NULL), flat_for_all));
 }
 
 static void test_names(void **state)
