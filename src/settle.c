@@ -11,6 +11,7 @@
 #include "realm.h"
 #include "rekey.h"
 #include "staple.h"
+#include "term.h"
 #include "watch.h"
 
 /* A kernel without TLS need not be looked for at each connection. */
@@ -67,6 +68,7 @@ static int set_callbacks(struct tlsfd_config *config)
 	alpn_serve(ctx);
 	staple_serve(config);
 	names_serve(ctx);
+	term_serve(ctx);
 	SSL_CTX_set_info_callback(ctx, failure_note_alert);
 	/* OpenSSL's key log prints each byte by itself: 8 % of a handshake's instructions */
 	return config->absent.why ? 0 : watch_context(ctx); /* calls what it finds */

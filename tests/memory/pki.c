@@ -132,6 +132,18 @@ void pki_make(void)
 	pki.old_crl_pem = make_crl(ca, pki.revoked.cert, -DAY, -HOUR);
 }
 
+void pki_issue(struct identity *id, const char *name, const struct identity *issuer, long seconds,
+	       bool authority)
+{
+	make(id, (struct wanted){ name, authority ? NULL : "DNS:localhost", issuer, -DAY, seconds,
+				  0, authority });
+}
+
+char *pki_list(const struct identity *issuer, long from, long to)
+{
+	return make_crl(issuer, pki.revoked.cert, from, to);
+}
+
 static OCSP_CERTID *id_of(const struct ocsp *o)
 {
 	const struct identity *key = o->issuer_key ? o->issuer_key : o->issuer;
@@ -168,7 +180,7 @@ uint8_t *pki_ocsp(const struct ocsp *o, size_t *size)
 	return der;
 }
 
-static void drop(struct identity *id)
+void pki_drop(struct identity *id)
 {
 	EVP_PKEY_free(id->key);
 	X509_free(id->cert);
@@ -185,7 +197,7 @@ void pki_free(void)
 	};
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
-		drop(all[i]);
+		pki_drop(all[i]);
 	free(pki.crl_pem);
 	free(pki.old_crl_pem);
 }

@@ -7,6 +7,7 @@
 #define PKI_H
 
 #include <openssl/ssl.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,6 +29,13 @@ extern struct pki {
 
 void pki_make(void);
 void pki_free(void);
+
+/* One more, for localhost or an authority, good for so many seconds. */
+void pki_issue(struct identity *id, const char *name, const struct identity *issuer, long seconds,
+	       bool authority);
+void pki_drop(struct identity *id);
+/* A revocation list with `revoked` on it, in force between these seconds from now. */
+char *pki_list(const struct identity *issuer, long from, long to);
 
 /* What an OCSP response says: RFC 6960 section 4.2.1. */
 struct ocsp {

@@ -226,6 +226,8 @@ static void test_load_only(void **state)
 
 /* ---- it must not ---- */
 
+static struct identity middle, late; /* late is of middle, which has expired */
+
 /* A session that a careless connection made does not let a careful one in. */
 static void check_careless(int version, const struct identity *id, const char *name, bool chain,
 			   bool any_name)
@@ -235,6 +237,8 @@ static void check_careless(int version, const struct identity *id, const char *n
 	struct tlsfd_config *careless = client_of(&s), *careful = config_of(NULL);
 	bool resumed;
 
+	if (id == &late)
+		SSL_CTX_add1_chain_cert(server, middle.cert);
 	if (chain)
 		tlsfd_config_insecure_no_verify_chain(careless);
 	if (any_name)
@@ -252,13 +256,18 @@ static void check_careless(int version, const struct identity *id, const char *n
 static void test_careless(void **state)
 {
 	(void)state;
+	pki_issue(&middle, "middle", &pki.ca, -1, true);
+	pki_issue(&late, "late", &middle, 3600, false);
 	for (size_t i = 0; i < LENGTH(versions); i++) {
 		check_careless(versions[i], &pki.foreign, "localhost", true, false);
 		check_careless(versions[i], &pki.foreign, "localhost", true, true);
 		check_careless(versions[i], &pki.expired, "localhost", true, false);
+		check_careless(versions[i], &late, "localhost", true, false);
 		check_careless(versions[i], &pki.elsewhere, "localhost", false, true);
 		check_careless(versions[i], &pki.elsewhere, "localhost", true, true);
 	}
+	pki_drop(&middle);
+	pki_drop(&late);
 }
 
 /* What the config trusts now is what counts. */
