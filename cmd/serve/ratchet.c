@@ -64,6 +64,13 @@ int ratchet_turn(struct ratchet *r, uint64_t now)
 	return err;
 }
 
+void ratchet_set_period(struct ratchet *r, unsigned period_ms, uint64_t now)
+{
+	r->period_ms = period_ms;
+	if (r->next_ms > now + period_ms)
+		r->next_ms = now + period_ms;
+}
+
 int ratchet_start(struct ratchet *r, unsigned period_ms)
 {
 	*r = (struct ratchet){ .period_ms = period_ms, .next_ms = now_ms() };

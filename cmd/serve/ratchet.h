@@ -23,6 +23,8 @@ struct ratchet {
 
 /* 0, or -EIO: there is no randomness. */
 int ratchet_start(struct ratchet *ratchet, unsigned period_ms);
+/* A shorter period holds from now on, a longer one from the next turn on. */
+void ratchet_set_period(struct ratchet *ratchet, unsigned period_ms, uint64_t now_ms);
 /* As many turns as are due. 0 or -ENOMEM; a turn that failed is still due. */
 int ratchet_turn(struct ratchet *ratchet, uint64_t now_ms);
 /* Its keys become config's. What tlsfd_config_set_ticket_keys says. */

@@ -296,21 +296,38 @@ static void swap(struct master *m)
 	m->next = before;
 }
 
+/* Processes that start from here on turn when the master does. Those before turn as they were
+ * to; they accept no more as soon as the others have begun, and what they have sealed opens. */
+static int renew_teams(struct master *m)
+{
+	struct ratchet *r = &m->ratchet;
+	const unsigned period_ms = r->period_ms;
+	const uint64_t next_ms = r->next_ms;
+	int err;
+
+	ratchet_set_period(r, m->now.service.ticket_renewal_ms, m->loop.now_ms);
+	(void)!ratchet_give(r, m->now.config); /* it may have turned meanwhile */
+	err = begin_generation(m);
+	if (err) {
+		r->period_ms = period_ms;
+		r->next_ms = next_ms;
+	}
+	(void)!loop_at(&m->loop, &m->renewal, r->next_ms);
+	return err;
+}
+
 static void renew(struct master *m)
 {
 	int err;
 
 	warn_of_what_stays(m);
 	swap(m);
-	m->ratchet.period_ms = m->now.service.ticket_renewal_ms;
-	(void)!ratchet_give(&m->ratchet, m->now.config); /* it may have turned meanwhile */
 	mend_ports(m);
-	err = begin_generation(m);
+	err = renew_teams(m);
 	if (!err)
 		return;
 	not_reloaded(strerror(-err));
 	swap(m);
-	m->ratchet.period_ms = m->now.service.ticket_renewal_ms;
 }
 
 /* Processes are watched and replaced while the resolver is silent. */

@@ -165,6 +165,33 @@ def test_keys_are_renewed(serve, one, backend):
     assert client.ask(server, session=client.session) is True  # of now
 
 
+def test_a_shorter_renewal_holds_from_the_reload_on(serve, one, backend, tmp_path):
+    """And the processes agree, those that replace others, too."""
+    config, period = tmp_path / "config", 2
+    lines = ["listen 127.0.0.1:0", "forward " + backend(saying(b"hello")).target, "cert " + one[1], "key " + one[3],
+             "workers 2", "ticket-renewal "]
+    config.write_text("\n".join(lines) + "14400\n")
+    server = serve("--config", str(config), listen=None)
+    client, name = Client(), key_name(server.port)
+    assert client.ask(server) is False
+    assert client.ask(server) is True
+    before = client.session
+    config.write_text("\n".join(lines) + "%d\n" % period)
+    began = time.monotonic()
+    assert "error" not in reloaded(server, 1)
+    assert client.ask(server, session=before) is True
+    while client.ask(server, session=before):
+        assert time.monotonic() - began < 2 * period + 2
+        time.sleep(0.1)
+    assert time.monotonic() - began > period
+    if os.geteuid() == 0:  # and may read the master's memory
+        wait_for(lambda: not has(server.process.pid, name))
+    os.kill(server.workers("handshake")[0], signal.SIGKILL)
+    server.line(event="worker", role="handshake")
+    wait_for(lambda: len(server.workers("handshake")) == 2)
+    wait_for(lambda: len({key_name(server.port) for _ in range(8)}) == 1)  # else they turn just now
+
+
 @needs_root
 @pytest.mark.skipif(not KERNEL, reason="needs kernel TLS: the others' data process has no connections")
 def test_keys_are_not_in_a_data_process(serve, one, backend):
