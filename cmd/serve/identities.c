@@ -112,7 +112,7 @@ static int set_offer(const struct load *l, struct tlsfd_config *config)
 	return fail_config(l, err, config);
 }
 
-/* ---- names ---- */
+/* ---- warnings ---- */
 
 static void warn_of(const char *path, const char *error)
 {
@@ -137,6 +137,34 @@ static void warn_of_dates(const char *path, const X509 *cert, bool leaf)
 		warn_of(path, leaf ? "the certificate is not valid yet" :
 				     "a certificate of the chain is not valid yet");
 }
+
+static void warn_of_list(const char *path, const X509_CRL *crl)
+{
+	const ASN1_TIME *from = X509_CRL_get0_lastUpdate(crl), *to = X509_CRL_get0_nextUpdate(crl);
+
+	if (to && X509_cmp_current_time(to) < 0)
+		warn_of(path, "a revocation list has expired: without another one the clients "
+			      "of its authority are refused");
+	if (X509_cmp_current_time(from) > 0)
+		warn_of(path, "a revocation list is not valid yet: without another one the clients "
+			      "of its authority are refused");
+}
+
+static void warn_of_lists(const char *path)
+{
+	FILE *file = path ? fopen(path, "re") : NULL;
+	X509_CRL *crl;
+
+	while (file && (crl = PEM_read_X509_CRL(file, NULL, NULL, NULL))) {
+		warn_of_list(path, crl);
+		X509_CRL_free(crl);
+	}
+	if (file)
+		fclose(file);
+	ERR_clear_error();
+}
+
+/* ---- names ---- */
 
 /* NULL: there is none. */
 static X509 *read_leaf(const char *path)
@@ -415,6 +443,8 @@ int identities_load(struct tlsfd_config **config, const struct service *service,
 		err = set_offer(&l, l.base);
 	if (!err)
 		err = set_trust(&l, l.base);
+	if (!err && service->client_auth != TLSFD_CLIENT_AUTH_NONE)
+		warn_of_lists(service->crl);
 	if (!err)
 		err = add_all(&l, self);
 	if (!err)

@@ -47,23 +47,36 @@ class Authority:
     def path(self, name):
         return os.path.join(self.folder, name)
 
-    def issue(self, name, *names, year=None):
-        """The paths of a certificate for these names and of its key. year: that it is good in; from now on."""
+    def _config(self, names=()):
+        config = self.path("ca.cnf")
+        with open(config, "w", encoding="ascii") as out:
+            out.write("[ca]\ndefault_ca=d\n[d]\nnew_certs_dir=%s\ndatabase=%s\nserial=%s\nrand_serial=yes\n"
+                      "policy=p\ndefault_md=sha256\nunique_subject=no\n[p]\ncommonName=supplied\n"
+                      "[e]\nsubjectAltName=%s\n" % (
+                          self.folder, self.path("index"), self.path("serial"), ",".join("DNS:" + n for n in names)))
+        with open(self.path("index"), "a", encoding="ascii"):
+            pass
+        return ["ca", "-batch", "-config", config, "-cert", self.root, "-keyfile", self.path("root.key")]
+
+    def issue(self, name, *names, year=None, seconds=None):
+        """The paths of a certificate for these names and of its key. year: that it is good in; seconds: for how
+        long; from now on."""
         request, cert, key = (self.path(name + end) for end in (".csr", ".pem", ".key"))
         openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
                 "-out", request, "-subj", "/CN=" + name)
-        with open(self.path("ca.cnf"), "w", encoding="ascii") as config:
-            config.write("[ca]\ndefault_ca=d\n[d]\nnew_certs_dir=%s\ndatabase=%s\nserial=%s\nrand_serial=yes\n"
-                         "policy=p\ndefault_md=sha256\nunique_subject=no\n[p]\ncommonName=supplied\n"
-                         "[e]\nsubjectAltName=%s\n" % (
-                             self.folder, self.path("index"), self.path("serial"),
-                             ",".join("DNS:" + n for n in names or (name,))))
-        with open(self.path("index"), "a", encoding="ascii"):
-            pass
-        dates = ["-startdate", "%d0101000000Z" % year, "-enddate", "%d0201000000Z" % year] if year else ["-days", "30"]
-        openssl("ca", "-batch", "-config", self.path("ca.cnf"), "-extensions", "e", "-cert", self.root,
-                "-keyfile", self.path("root.key"), "-in", request, "-out", cert, "-notext", *dates)
+        dates = ["-days", "30"]
+        if year:
+            dates = ["-startdate", "%d0101000000Z" % year, "-enddate", "%d0201000000Z" % year]
+        elif seconds:
+            dates = ["-enddate", time.strftime("%Y%m%d%H%M%SZ", time.gmtime(time.time() + seconds))]
+        openssl(*self._config(names or (name,)), "-extensions", "e", "-in", request, "-out", cert, "-notext", *dates)
         return cert, key
+
+    def revoke_none(self, *dates):
+        """The path of a revocation list that has nobody."""
+        path = self.path("list.pem")
+        openssl(*self._config(), "-gencrl", "-out", path, *dates)
+        return path
 
 
 # ---- backends ----

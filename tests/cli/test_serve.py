@@ -17,7 +17,7 @@ import time
 
 import pytest
 
-from serving import BIN, CUT, LIMIT, answer, expected_place, keepalive, saying, unused_port, wait_for, web
+from serving import BIN, CUT, LIMIT, answer, expected_place, keepalive, parse, saying, unused_port, wait_for, web
 
 
 def refused(*options):
@@ -437,6 +437,22 @@ def test_wrong_dates_in_the_chain_are_said(serve, ca, backend, tmp_path, year, s
     chain.write_bytes(b"".join(open(path, "rb").read() for path in (cert, ca.issue("middle", year=year)[0])))
     server = serve("--forward", backend().target, "--cert", str(chain), "--key", key)
     assert server.line(event="warning", file=str(chain))["error"] == "a certificate of the chain " + said
+
+
+@pytest.mark.parametrize("dates, said", [
+    (["-crl_lastupdate", "20200101000000Z", "-crl_nextupdate", "20200201000000Z"], "has expired"),
+    (["-crl_lastupdate", "20480101000000Z", "-crl_nextupdate", "20480201000000Z"], "is not valid yet"),
+    (["-crldays", "1"], None)])
+def test_lists_that_let_nobody_in_are_said(serve, one, ca, backend, dates, said):
+    path = ca.revoke_none(*dates)
+    options = ["--forward", backend().target, *one, "--client-ca", ca.root, "--crl", path]
+    checked = subprocess.run([BIN, "serve", "--check-config", *options], capture_output=True, text=True, check=True)
+    lines = [line["error"] for line in map(parse, checked.stderr.splitlines()) if line.get("file") == path]
+    server = serve(*options)
+    assert "error" not in reloaded(server, 1)
+    lines += [line["error"] for line in server.matching(event="warning", file=path)]
+    assert len(lines) == (3 if said else 0)
+    assert all(line.startswith("a revocation list " + said) for line in lines)
 
 
 def test_no_kernel_tls_has_one_reason(serve, one, ca, backend):
