@@ -144,6 +144,35 @@ def test_another_client_ca(serve, one, backend, tmp_path):
         assert client.ask(server) is False
 
 
+@pytest.mark.parametrize("ends", ["certificate", "list"])
+def test_no_session_outlasts_what_let_its_client_in(serve, one, backend, tmp_path, ends):
+    """Each is resumed with what it was given the time before, till there is no connection at all."""
+    authority, seconds = Authority(tmp_path), 6
+    least = time.time() + seconds - 2  # dates are in whole seconds, and so are the ends of sessions
+    if ends == "certificate":
+        cert, options = authority.issue("client", seconds=seconds), []
+    else:
+        cert, options = authority.issue("client"), ["--crl", authority.revoke_none("-crlsec", str(seconds))]
+    most = time.time() + seconds + 1
+    server = serve("--client-ca", authority.root, "--forward", backend(saying(b"hello")).target, *one, *options)
+    clients = [Client(version, cert) for version in VERSIONS.values()]
+    for client in clients:
+        assert client.ask(server) is False
+    while time.time() < least:
+        for client in clients:
+            assert client.ask(server) is True
+        time.sleep(0.2)
+    while time.time() < most:
+        time.sleep(0.2)
+        with contextlib.suppress(ssl.SSLError, ConnectionResetError):
+            clients[1].ask(server)
+    for client in clients:
+        with pytest.raises((ssl.SSLError, ConnectionResetError)):  # TLS 1.3: by what is read
+            client.ask(server)
+    for line in [server.line(count, event="connection", end="handshake") for count in (1, 2)]:
+        assert "expired" in line["error"]
+
+
 def test_keys_are_renewed(serve, one, backend):
     """A ticket is good under the key after its own, and not under the next."""
     period = 1
