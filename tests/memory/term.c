@@ -173,7 +173,7 @@ static void close_pair(struct pair *p)
 /* A client that resumes again and again, each time with what it got the time before. */
 static void test_end(void **state)
 {
-	struct pair pairs[LENGTH(ways) * WHATS] = { { NULL } };
+	struct pair pairs[LENGTH(ways) * WHATS] = { { .way = NULL } };
 	struct world w;
 
 	(void)state;
