@@ -108,8 +108,10 @@ static bool connects(struct pair *p)
 	bool resumed;
 
 	meet_open(&m, p->server, true, p->client, NULL);
-	if (p->session)
+	if (p->session) {
+		SSL_SESSION_set_time(p->session, time(NULL)); /* it does not care how old it is */
 		assert_int_equal(SSL_set_session(m.peer, p->session), 1);
+	}
 	meet_shake(&m);
 	resumed = !m.err && tlsfd_resumed(m.c);
 	if (m.err) {
