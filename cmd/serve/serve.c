@@ -30,6 +30,7 @@
 #include "service.h"
 #include "metrics.h"
 #include "teams.h"
+#include "wipe.h"
 #include "worker.h"
 
 struct master {
@@ -148,6 +149,7 @@ static _Noreturn void be_worker(struct master *m, const struct team *team)
 	err = c->ports ? 0 : -ENOMEM;
 	lookup_leave(&m->next.lookup);
 	generation_free(&m->next); /* in a reload the key of before */
+	wipe_stop();
 	ledger_leave(&m->ledger, team->page[ROLE_HANDSHAKE]);
 	if (!err)
 		err = keep_files_of(m, &plan);
@@ -641,6 +643,9 @@ int serve(int argc, char **argv)
 	inherit();
 	log_without_waiting();
 	prctl(PR_SET_DUMPABLE, 0); /* keys come into this memory */
+	err = wipe_start();
+	if (err)
+		return fail(EXIT_FAILED, "OpenSSL's memory: %s", strerror(-err));
 	if (service_read(&m.start, &settings, argc, argv) == 0) {
 		if (settings.help)
 			return verb_help("serve");
