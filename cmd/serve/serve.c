@@ -556,7 +556,7 @@ static int run(struct master *m)
 		err = begin_generation(m);
 	if (!err && s->metrics)
 		err = metrics_start(&m->metrics);
-	if (!err)
+	if (!err && m->teams.first) /* else none could be started */
 		err = loop_run(&m->loop);
 	if (err || *m->teams.trouble)
 		return fail(EXIT_FAILED, "%s", err ? strerror(-err) : m->teams.trouble);

@@ -345,6 +345,15 @@ static int start_all(struct teams *ts, unsigned count)
 	return err;
 }
 
+/* Nobody has served yet, and another try would fare no better. The first cause is told. */
+static void end_all(struct teams *ts, const char *who, const char *why)
+{
+	if (!*ts->trouble)
+		snprintf(ts->trouble, TROUBLE, "%s: %s", who, why);
+	ts->stopping = true;
+	tell_all(ts, SIGKILL);
+}
+
 int teams_renew(struct teams *ts, unsigned count)
 {
 	int err;
@@ -354,6 +363,11 @@ int teams_renew(struct teams *ts, unsigned count)
 	on_census(&ts->census);
 	if (!err) {
 		ts->awaited = true;
+		return 0;
+	}
+	if (!ts->up) {
+		end_all(ts, "start processes", strerror(-err));
+		remove_those_over(ts);
 		return 0;
 	}
 	disown(ts);
@@ -372,17 +386,13 @@ static void give_up(struct teams *ts, struct team *team)
 	(void)!loop_at(ts->loop, &ts->census, ts->loop->now_ms + CENSUS_MS);
 }
 
-/* Nobody has served yet, and the next one would fare no better. */
-static void fail(struct teams *ts, enum role role, int status)
+static void end_before_begun(struct teams *ts, enum role role, int status)
 {
-	char end[ROLE_END];
+	char who[32], end[ROLE_END];
 
 	role_end_text(status, end);
-	if (!*ts->trouble)
-		snprintf(ts->trouble, TROUBLE, "%s process: %s before it had begun",
-			 role_name(role), end);
-	ts->stopping = true;
-	tell_all(ts, SIGKILL);
+	snprintf(who, sizeof(who), "%s process", role_name(role));
+	end_all(ts, who, end);
 }
 
 void teams_bury(struct teams *ts, pid_t pid, int status)
@@ -397,7 +407,7 @@ void teams_bury(struct teams *ts, pid_t pid, int status)
 		return;
 	team->pid[role] = 0;
 	if (!ts->up && !team->begun[role] && !ts->stopping)
-		fail(ts, role, status);
+		end_before_begun(ts, role, status);
 	team->begun[role] = false;
 	ledger_settle(ts->ledger, team->page[role]);
 	team->page[role] = 0;

@@ -50,7 +50,7 @@ struct teams {
  * errno. */
 int teams_open(struct teams *teams);
 /* Starts a generation; when it has begun those before drain. 0, or a negative errno, and all
- * is as it was. */
+ * is as it was. The first that can't begin is told by trouble, and all end. */
 int teams_renew(struct teams *teams, unsigned count);
 /* Of waitpid(2). */
 void teams_bury(struct teams *teams, pid_t pid, int status);

@@ -115,7 +115,9 @@ def sockets(pid):
     """All that a process has; the caller closes them."""
     folder = "/proc/%d/fd/" % pid
     for fd in os.listdir(folder):
-        if os.readlink(folder + fd).startswith("socket:"):
+        with contextlib.suppress(OSError):  # a connection may end meanwhile
+            if not os.readlink(folder + fd).startswith("socket:"):
+                continue
             number = get_fd(pid, int(fd))
             flags = fcntl.fcntl(number, fcntl.F_GETFL)
             found = socket.socket(fileno=number)  # which may make it block
