@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A running `tlsfd serve`, its log, certificates and backends: what the tests of serve stand on."""
 import http.server
+import contextlib
 import os
 import re
 import shlex
@@ -166,6 +167,15 @@ def parse(line):
         name, _, value = word.partition("=")
         fields[name] = value
     return fields
+
+
+def files_of(pid):
+    """What a process has open: {number: name}; some may end meanwhile."""
+    folder, files = "/proc/%d/fd" % pid, {}
+    for fd in os.listdir(folder):
+        with contextlib.suppress(FileNotFoundError):
+            files[int(fd)] = os.readlink(os.path.join(folder, fd))
+    return files
 
 
 def role_of(pid):

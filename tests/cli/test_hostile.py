@@ -16,7 +16,7 @@ import sys
 import pytest
 
 from connecting import PLACE, Server, digest, tls
-from serving import BIN, LIMIT, Backend, answer, role_of, saying, unused_port, wait_for
+from serving import BIN, LIMIT, Backend, answer, files_of, role_of, saying, unused_port, wait_for
 
 
 LONELY = 61234  # a user who has no processes
@@ -91,9 +91,7 @@ def test_files_of_the_parent(serve, one, backend, tmp_path):  # noqa: F811
         assert answer(connection) == b"hello"
     wait_for(lambda: len(server.workers("data")) == 1)
     for pid in server.children():
-        folder = "/proc/%d/fd" % pid
-        files = [os.readlink(os.path.join(folder, fd)) for fd in os.listdir(folder)]
-        assert one[3] not in files and str(tmp_path) not in files
+        assert not {one[3], str(tmp_path)} & set(files_of(pid).values())
 
 
 def test_no_file_may_be_written():
@@ -258,9 +256,7 @@ def no_large_pipes():
 
 
 def pipes_of(pid):
-    folder = "/proc/%d/fd" % pid
-    return {link for link in (os.readlink(os.path.join(folder, fd)) for fd in os.listdir(folder))
-            if link.startswith("pipe:")}
+    return {name for name in files_of(pid).values() if name.startswith("pipe:")}
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or PLACE != "kernel", reason="needs root and kernel TLS")

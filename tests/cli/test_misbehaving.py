@@ -20,7 +20,7 @@ import time
 
 import pytest
 
-from serving import BIN, LIMIT, answer, saying, wait_for
+from serving import BIN, LIMIT, answer, files_of, saying, wait_for
 from test_roles import get_fd, needs_kernel, needs_root
 
 
@@ -100,8 +100,7 @@ def test_no_files_of_who_started_it(serve, one, backend, tmp_path):
         assert answer(connection) == b"hello"
 
     def having(pid):
-        folder = "/proc/%d/fd/" % pid
-        return {int(fd) for fd in os.listdir(folder) if os.readlink(folder + fd) == str(secret)}
+        return {fd for fd, name in files_of(pid).items() if name == str(secret)}
 
     assert having(server.process.pid) == set(numbers)
     assert len(server.workers()) == 4
@@ -113,12 +112,11 @@ def test_no_files_of_who_started_it(serve, one, backend, tmp_path):
 
 def sockets(pid):
     """All that a process has; the caller closes them."""
-    folder = "/proc/%d/fd/" % pid
-    for fd in os.listdir(folder):
+    for fd, name in files_of(pid).items():
         with contextlib.suppress(OSError):  # a connection may end meanwhile
-            if not os.readlink(folder + fd).startswith("socket:"):
+            if not name.startswith("socket:"):
                 continue
-            number = get_fd(pid, int(fd))
+            number = get_fd(pid, fd)
             flags = fcntl.fcntl(number, fcntl.F_GETFL)
             found = socket.socket(fileno=number)  # which may make it block
             fcntl.fcntl(number, fcntl.F_SETFL, flags)

@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from serving import BIN, CUT, answer, expected_place, saying, unused_port, wait_for
+from serving import BIN, CUT, answer, expected_place, files_of, saying, unused_port, wait_for
 
 KERNEL = expected_place() == "kernel"
 needs_kernel = pytest.mark.skipif(not KERNEL, reason="needs kernel TLS: connections are passed on in kernel mode only")
@@ -73,11 +73,6 @@ def check_keys(server, forms, gone=()):
         assert not has(pid, *gone)
 
 
-def files(pid):
-    folder = "/proc/%d/fd" % pid
-    return [os.readlink(os.path.join(folder, fd)) for fd in os.listdir(folder)]
-
-
 @needs_root
 def test_no_key_in_a_data_process(serve, ca, backend, tmp_path):
     config = tmp_path / "config"
@@ -99,7 +94,7 @@ def test_no_key_in_a_data_process(serve, ca, backend, tmp_path):
     wait_for(lambda: not set(first) & set(server.workers()))
     with talking(server, b"x" * 1000):
         check_keys(server, forms, old)
-        assert not [name for pid in server.workers("handshake") for name in files(pid) if "memfd" in name]
+        assert not [name for pid in server.workers("handshake") for name in files_of(pid).values() if "memfd" in name]
     for role in "data", "handshake":  # and those that replace others after a reload
         killed = server.workers(role)[0]
         os.kill(killed, signal.SIGKILL)
@@ -140,7 +135,7 @@ def test_who_has_the_connection(serve, one, backend):
 
 
 def sockets(pid):
-    return [link for link in files(pid) if link.startswith("socket:")]
+    return [name for name in files_of(pid).values() if name.startswith("socket:")]
 
 
 # ---- what they may do ----
@@ -356,11 +351,11 @@ def get_fd(pid, fd):
 
 
 def the_listening(server, pid):
-    for fd in os.listdir("/proc/%d/fd" % pid):
+    for fd, name in files_of(pid).items():
         with contextlib.suppress(OSError):  # a connection may end meanwhile
-            if not os.readlink("/proc/%d/fd/%s" % (pid, fd)).startswith("socket:"):
+            if not name.startswith("socket:"):
                 continue
-            found = socket.socket(fileno=get_fd(pid, int(fd)))
+            found = socket.socket(fileno=get_fd(pid, fd))
             if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and found.getsockname()[1] == server.port:
                 return found
             found.close()
@@ -382,9 +377,9 @@ def connect_it(listening, target):
 
 
 def shut_channel(pid, how):
-    for fd in os.listdir("/proc/%d/fd" % pid):
-        if os.readlink("/proc/%d/fd/%s" % (pid, fd)).startswith("socket:"):
-            with socket.socket(fileno=get_fd(pid, int(fd))) as found:
+    for fd, name in files_of(pid).items():
+        if name.startswith("socket:"):
+            with socket.socket(fileno=get_fd(pid, fd)) as found:
                 if found.family == socket.AF_UNIX:
                     found.shutdown(how)
 
