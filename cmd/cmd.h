@@ -54,6 +54,8 @@ int finish_output(int status);
 /* Or a socket of ours would be the stdin, or the stderr, that somebody closed. Writing to a
  * stdout that was closed fails. */
 void open_standard_fds(void);
+/* In a child: stdin and stdout are /dev/null, whatever we were started with. */
+void leave_standard_fds(void);
 /* As many as the hard limit allows: select(2), for whose sake the soft one is low, isn't used. */
 void raise_fd_limit(void);
 

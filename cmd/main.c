@@ -51,6 +51,13 @@ void open_standard_fds(void)
 			return;
 }
 
+void leave_standard_fds(void)
+{
+	close(STDIN_FILENO);
+	close(STDOUT_FILENO);
+	open_standard_fds();
+}
+
 void raise_fd_limit(void)
 {
 	struct rlimit files;

@@ -247,6 +247,7 @@ static void spawn(struct metrics *m)
 
 	m->pid = fork();
 	if (m->pid == 0) {
+		leave_standard_fds();
 		image_exec(m->image, "metrics-process", 0, fds);
 		_exit(EXIT_FAILED);
 	}

@@ -163,6 +163,7 @@ static void be(void *arg, const struct team *team, enum role role)
 {
 	struct master *m = arg;
 
+	leave_standard_fds();
 	if (role == ROLE_HANDSHAKE)
 		be_worker(m, team);
 	data_exec(m->image, m->now.data_plan, m->root, team->channel[ROLE_DATA], m->ledger.fd,

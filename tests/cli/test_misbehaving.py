@@ -89,11 +89,11 @@ def test_no_files_of_who_started_it(serve, one, backend, tmp_path):
     resource.setrlimit(resource.RLIMIT_NOFILE, (4000, before[1]))
     numbers = (5, 300, 1023, 1024, 2000, 3999)
     command = ("import os, sys; [os.dup2(0, int(n)) for n in sys.argv[1].split()]; "
-               "os.dup2(os.open(os.devnull, os.O_RDONLY), 0); os.execv(sys.argv[2], sys.argv[2:])")
+               "os.execv(sys.argv[2], sys.argv[2:])")
     try:
         with open(secret, encoding="ascii") as file:
-            server = serve("--workers", "2", "--forward", backend(saying(b"hello")).target, *one, stdin=file,
-                           around=(sys.executable, "-c", command, " ".join(map(str, numbers))))
+            server = serve("--workers", "2", "--forward", backend(saying(b"hello")).target, *one, "--metrics",
+                           "127.0.0.1:0", stdin=file, around=(sys.executable, "-c", command, " ".join(map(str, numbers))))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     with server.connect() as connection:
@@ -102,9 +102,11 @@ def test_no_files_of_who_started_it(serve, one, backend, tmp_path):
     def having(pid):
         return {fd for fd, name in files_of(pid).items() if name == str(secret)}
 
-    assert having(server.process.pid) == set(numbers)
-    assert len(server.workers()) == 4
+    assert having(server.process.pid) == {0, *numbers}
+    server.line(event="metrics")
+    assert len(server.workers()) == 5
     for pid in server.workers():
+        wait_for(lambda p=pid: files_of(p).get(1) == "/dev/null")
         assert not having(pid)
 
 
