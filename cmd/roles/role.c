@@ -38,6 +38,11 @@ static void on_signal(struct source *source, uint32_t events)
 	(void)events;
 	if (read(source->fd, &info, sizeof(info)) != sizeof(info))
 		return;
+	if (info.ssi_signo == SIGUSR1) {
+		if (run->accept)
+			run->accept(run->arg);
+		return;
+	}
 	if (info.ssi_signo == SIGHUP) {
 		run->drain(run->arg);
 		return;
@@ -54,6 +59,7 @@ static int watch_signals(struct role_run *run)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1);
 	signal(SIGPIPE, SIG_IGN);
 	/* the terminal's Ctrl-C is for the master */
 	signal(SIGINT, SIG_IGN);

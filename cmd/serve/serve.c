@@ -33,12 +33,20 @@
 #include "wipe.h"
 #include "worker.h"
 
+enum { PORTS_MS = 1000 };
+
 struct master {
 	int argc;
 	char **argv;
 	struct service start; /* listen, workers, metrics, user and group are its for good */
 	struct generation now, next;
-	bool told;	/* that it listens */
+	bool changing; /* till the processes of now have begun: next is the one before it */
+	bool again;    /* SIGHUP came meanwhile */
+	struct {
+		unsigned period_ms;
+		uint64_t next_ms;
+	} turns; /* of the ratchet, as they were before */
+	struct timer ports; /* one of them is new: processes that have the old one are renewed */
 	bool reloading; /* the addresses of the next one are asked for */
 	struct source answers;
 	unsigned workers;
@@ -70,9 +78,10 @@ static bool has_family(const struct backends *b, bool path)
 	return false;
 }
 
-static struct role_plan plan_role(const struct master *m, enum role role)
+static struct role_plan plan_role(const struct master *m, const struct generation *g,
+				  enum role role)
 {
-	const struct service *s = &m->now.service;
+	const struct service *s = &g->service;
 	bool connects = role == ROLE_DATA || (role == ROLE_HANDSHAKE && !s->require_kernel);
 	struct role_plan plan = {
 		.confinement = { .role = role, .uid = m->uid, .gid = m->gid, .root = m->root },
@@ -81,8 +90,8 @@ static struct role_plan plan_role(const struct master *m, enum role role)
 		.self_check = s->self_check
 	};
 
-	plan.confinement.tcp = connects && has_family(&m->now.backends, false);
-	plan.confinement.paths = connects && has_family(&m->now.backends, true);
+	plan.confinement.tcp = connects && has_family(&g->backends, false);
+	plan.confinement.paths = connects && has_family(&g->backends, true);
 	memcpy(plan.confinement.user, m->user, sizeof(m->user));
 	return plan;
 }
@@ -91,7 +100,7 @@ static struct role_plan plan_role(const struct master *m, enum role role)
  * in its memory. */
 static int plan_data(struct master *m)
 {
-	struct data_plan plan = { .role = plan_role(m, ROLE_DATA),
+	struct data_plan plan = { .role = plan_role(m, &m->now, ROLE_DATA),
 				  .idle_ms = m->now.service.idle_ms };
 
 	m->now.data_plan = data_plan_write(&plan, &m->now.backends);
@@ -125,13 +134,20 @@ static int keep_files_of(const struct master *m, const struct worker_plan *plan)
 	return err;
 }
 
+/* Those that serve are replaced while the next have not begun, too. */
+static struct generation *generation_of(struct master *m, const struct team *team)
+{
+	return m->changing && team->generation != m->teams.generation ? &m->next : &m->now;
+}
+
 static _Noreturn void be_worker(struct master *m, const struct team *team)
 {
-	struct worker_plan plan = { .role = plan_role(m, ROLE_HANDSHAKE),
-				    .service = &m->now.service,
-				    .config = m->now.config,
+	struct generation *own = generation_of(m, team);
+	struct worker_plan plan = { .role = plan_role(m, own, ROLE_HANDSHAKE),
+				    .service = &own->service,
+				    .config = own->config,
 				    .ratchet = &m->ratchet,
-				    .backends = m->now.backends,
+				    .backends = own->backends,
 				    .listening = m->listening,
 				    .n_listening = m->n_listening,
 				    .index = team->index,
@@ -145,10 +161,11 @@ static _Noreturn void be_worker(struct master *m, const struct team *team)
 
 	log_without_waiting(); /* a file of its own: it could make the master's wait */
 	plan.role.speaks = !team->index;
-	c->ports = backends_ports(&m->now.backends, &c->n_ports);
+	c->ports = backends_ports(&own->backends, &c->n_ports);
 	err = c->ports ? 0 : -ENOMEM;
 	lookup_leave(&m->next.lookup);
-	generation_free(&m->next); /* in a reload the key of before */
+	/* in a reload with the key of the other */
+	generation_free(own == &m->now ? &m->next : &m->now);
 	wipe_stop();
 	ledger_leave(&m->ledger, team->page[ROLE_HANDSHAKE]);
 	if (!err)
@@ -166,7 +183,7 @@ static void be(void *arg, const struct team *team, enum role role)
 	leave_standard_fds();
 	if (role == ROLE_HANDSHAKE)
 		be_worker(m, team);
-	data_exec(m->image, m->now.data_plan, m->root, team->channel[ROLE_DATA], m->ledger.fd,
+	data_exec(m->image, generation_of(m, team)->data_plan, m->root, team->channel[ROLE_DATA], m->ledger.fd,
 		  team->page[role], m->teams.begin);
 	teams_say_failed(m->teams.begin, "start from the program's file", -errno);
 	_exit(EXIT_FAILED);
@@ -189,6 +206,26 @@ static bool mend_ports(struct master *m)
 	return new;
 }
 
+/* Those that live accept from one that is no good. Not more often than once a second, as one of
+ * them may do it again and again. */
+static void renew_for_ports(struct master *m)
+{
+	uint64_t now = m->loop.now_ms, next = m->ports.at_ms + PORTS_MS;
+
+	if (!m->ports.place)
+		(void)!loop_at(&m->loop, &m->ports, m->ports.at_ms && next > now ? next : now);
+}
+
+static void on_ports(struct timer *timer)
+{
+	struct master *m = owner_of(timer, struct master, ports);
+
+	if (m->teams.stopping)
+		return;
+	if (m->reloading || teams_renew(&m->teams, m->workers))
+		(void)!loop_at(&m->loop, timer, m->loop.now_ms + PORTS_MS);
+}
+
 static void close_ports(struct master *m)
 {
 	while (m->n_listening)
@@ -203,9 +240,8 @@ static void bury_all(struct master *m)
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
 		if (!metrics_bury(&m->metrics, pid, status) && !lookup_bury(&m->next.lookup, pid))
 			teams_bury(&m->teams, pid, status);
-	/* those that live accept from one that is no good */
-	if (mend_ports(m) && !m->teams.stopping)
-		(void)!teams_renew(&m->teams, m->workers);
+	if (mend_ports(m))
+		renew_for_ports(m);
 }
 
 static void gone(void *arg)
@@ -215,32 +251,17 @@ static void gone(void *arg)
 
 /* ---- reload and stop ---- */
 
-static void tell(struct master *m)
+/* At the start, and when a port is new. */
+static void tell(const struct master *m)
 {
 	struct logline line;
 
-	m->told = true;
-	if (m->self.pem) {
+	if (m->self.pem && m->teams.generation == 1) {
 		log_begin(&line, "self-signed");
 		log_text(&line, "sha256", m->self.fingerprint);
 		log_end(&line);
 	}
 	listening_announce(m->listening, m->n_listening);
-}
-
-static void renewed(void *arg)
-{
-	struct master *m = arg;
-	struct logline line;
-
-	if (!m->told)
-		tell(m);
-	if (m->teams.generation < 2)
-		return;
-	count_reload(true);
-	log_begin(&line, "reload");
-	log_number(&line, "generation", m->teams.generation);
-	log_end(&line);
 }
 
 static bool same_texts(const struct texts *a, const struct texts *b)
@@ -304,19 +325,24 @@ static void swap(struct master *m)
 static int renew_teams(struct master *m)
 {
 	struct ratchet *r = &m->ratchet;
-	const unsigned period_ms = r->period_ms;
-	const uint64_t next_ms = r->next_ms;
-	int err;
 
+	m->turns.period_ms = r->period_ms;
+	m->turns.next_ms = r->next_ms;
 	ratchet_set_period(r, m->now.service.ticket_renewal_ms, m->loop.now_ms);
 	(void)!ratchet_give(r, m->now.config); /* it may have turned meanwhile */
-	err = begin_generation(m);
-	if (err) {
-		r->period_ms = period_ms;
-		r->next_ms = next_ms;
-	}
 	(void)!loop_at(&m->loop, &m->renewal, r->next_ms);
-	return err;
+	return begin_generation(m);
+}
+
+/* The settings of before are those of now again, and the others are to be dropped. */
+static void stay(struct master *m, const char *why)
+{
+	not_reloaded(why);
+	m->changing = false;
+	swap(m);
+	m->ratchet.period_ms = m->turns.period_ms;
+	m->ratchet.next_ms = m->turns.next_ms;
+	(void)!loop_at(&m->loop, &m->renewal, m->ratchet.next_ms);
 }
 
 static void renew(struct master *m)
@@ -325,12 +351,13 @@ static void renew(struct master *m)
 
 	warn_of_what_stays(m);
 	swap(m);
+	m->changing = true;
 	mend_ports(m);
 	err = renew_teams(m);
-	if (!err)
-		return;
-	not_reloaded(strerror(-err));
-	swap(m);
+	if (err)
+		stay(m, strerror(-err));
+	else
+		m->reloading = false; /* next is for the end of the change now */
 }
 
 /* Processes are watched and replaced while the resolver is silent. */
@@ -365,6 +392,10 @@ static void reload(struct master *m)
 {
 	struct trouble trouble;
 
+	if (m->teams.awaited) {
+		m->again = true;
+		return;
+	}
 	if (m->reloading)
 		not_reloaded("the next SIGHUP came before the addresses");
 	drop_next(m);
@@ -374,6 +405,47 @@ static void reload(struct master *m)
 	}
 	m->reloading = true;
 	look(m);
+}
+
+/* The processes of a generation have begun, or can't. */
+static void changed(struct master *m)
+{
+	bool again = m->again;
+
+	generation_free(&m->next);
+	m->again = false;
+	if (again)
+		reload(m);
+}
+
+static void renewed(void *arg)
+{
+	struct master *m = arg;
+	struct logline line;
+
+	if (m->changing) {
+		count_reload(true);
+		log_begin(&line, "reload");
+		log_number(&line, "generation", m->teams.generation);
+		log_end(&line);
+	} else {
+		tell(m);
+	}
+	m->changing = false;
+	changed(m);
+}
+
+static void refused(void *arg, const char *why)
+{
+	struct master *m = arg;
+
+	if (m->changing) {
+		stay(m, why);
+	} else {
+		log_error("worker", "%s", why);
+		renew_for_ports(m);
+	}
+	changed(m);
 }
 
 static void stop(struct master *m)
@@ -505,7 +577,7 @@ static int prepare_metrics(struct master *m)
 	err = listening_open(&m->metrics.listening, s->metrics, 1, error, sizeof(error));
 	if (err)
 		return fail(listening_status(err), "metrics: %s", error);
-	m->metrics.plan = plan_role(m, ROLE_METRICS);
+	m->metrics.plan = plan_role(m, &m->now, ROLE_METRICS);
 	return EXIT_OK;
 }
 
@@ -575,9 +647,11 @@ static int prepare(struct master *m)
 	m->ledger.fd = m->metrics.plan_fd = -1;
 	m->teams.be = be;
 	m->teams.renewed = renewed;
+	m->teams.refused = refused;
 	m->teams.gone = gone;
 	m->teams.arg = m;
 	m->renewal.due = renew_keys;
+	m->ports.due = on_ports;
 	m->answers = (struct source){ -1, answered };
 	raise_fd_limit();
 	if (!s->check_config && geteuid() == 0)
@@ -612,6 +686,7 @@ static void clean_up(struct master *m)
 	if (m->root >= 0)
 		close(m->root);
 	generation_free(&m->now);
+	generation_free(&m->next);
 	service_free(&m->start);
 }
 

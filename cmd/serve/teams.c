@@ -15,6 +15,7 @@
 
 enum {
 	RESTART_MS = 1000,
+	PATIENCE_MS = 60000,
 	CENSUS_MS = 100,
 	LATE_MS = 2000, /* after the grace time; a process may wait for the log by itself */
 };
@@ -40,6 +41,13 @@ static uint64_t held_before(const struct teams *ts, const struct team *team)
 	return held;
 }
 
+/* Of the generation that serves, or of the one that is to. */
+static bool is_kept(const struct teams *ts, const struct team *team)
+{
+	return team->generation &&
+	       (team->generation == ts->generation || team->generation == ts->serving);
+}
+
 /* Until none of those before is left, who accepts is told how much of the limit they take. */
 static void on_census(struct timer *timer)
 {
@@ -48,7 +56,7 @@ static void on_census(struct timer *timer)
 
 	for (const struct team *team = ts->first; team; team = team->next) {
 		old |= team->generation < ts->generation;
-		if (team->generation == ts->generation)
+		if (is_kept(ts, team))
 			ledger_tell_before(ts->ledger, team->page[ROLE_HANDSHAKE],
 					   held_before(ts, team));
 	}
@@ -63,8 +71,8 @@ static bool is_wanted(const struct teams *ts, const struct team *team, enum role
 {
 	if (ts->stopping)
 		return false;
-	return team->generation == ts->generation ||
-	       (role == ROLE_DATA && team->pid[ROLE_HANDSHAKE]);
+	return is_kept(ts, team) ||
+	       (team->generation && role == ROLE_DATA && team->pid[ROLE_HANDSHAKE]);
 }
 
 static int start(struct teams *ts, struct team *team, enum role role)
@@ -121,8 +129,8 @@ static void restart_soon(struct teams *ts)
 		loop_at(ts->loop, &ts->restart, next > ts->loop->now_ms ? next : ts->loop->now_ms);
 }
 
-/* Of the present generation; nobody is in it yet. */
-static int add(struct teams *ts, unsigned index)
+/* Nobody is in it yet. */
+static int add(struct teams *ts, unsigned generation, unsigned index)
 {
 	struct team *team = calloc(1, sizeof(*team));
 	int err = team ? channel_open(team->channel) : -ENOMEM;
@@ -131,7 +139,7 @@ static int add(struct teams *ts, unsigned index)
 		free(team);
 		return err;
 	}
-	team->generation = ts->generation;
+	team->generation = generation;
 	team->index = index;
 	team->next = ts->first;
 	ts->first = team;
@@ -181,13 +189,19 @@ static void remove_those_over(struct teams *ts)
 		ts->gone(ts->arg);
 }
 
-/* The generation that has just begun ends, and those before go on. */
+/* The generation that was to begin ends, and those before go on. It has accepted nobody. */
 static void disown(struct teams *ts)
 {
-	for (struct team *team = ts->first; team; team = team->next)
-		if (team->generation == ts->generation)
-			team->generation = 0;
-	ts->generation--;
+	for (struct team *team = ts->first; team; team = team->next) {
+		if (team->generation != ts->generation)
+			continue;
+		team->generation = 0;
+		for (enum role role = 0; role < ROLES; role++)
+			tell(team, role, SIGKILL);
+	}
+	ts->generation = ts->serving;
+	ts->awaited = false;
+	loop_cancel(ts->loop, &ts->patience);
 }
 
 static void tell_all(const struct teams *ts, int sig)
@@ -232,21 +246,34 @@ static bool all_have_begun(const struct teams *ts)
 	return true;
 }
 
-/* The first one is the cause of all. While nobody serves it is for the end of the master. */
-static void note_failure(struct teams *ts, enum role role, const struct word *word)
+static bool is_awaited(const struct teams *ts, const struct team *team)
+{
+	return ts->awaited && team->generation == ts->generation;
+}
+
+/* The first one is the cause of all. */
+static void note_failure(struct teams *ts, const struct team *team, enum role role,
+			 const struct word *word)
 {
 	struct logline line;
 
-	if (!ts->up && !*ts->trouble)
-		snprintf(ts->trouble, TROUBLE, "%s process: %s: %s", role_name(role), word->step,
-			 strerror(-word->err));
-	if (!ts->up)
+	if (is_awaited(ts, team)) {
+		if (!*ts->trouble)
+			snprintf(ts->trouble, TROUBLE, "%s process: %s: %s", role_name(role),
+				 word->step, strerror(-word->err));
 		return;
+	}
 	log_begin(&line, "worker");
 	log_text(&line, "role", role_name(role));
 	log_number(&line, "pid", (uint64_t)word->pid);
 	log_format(&line, "error", "%s: %s", word->step, strerror(-word->err));
 	log_end(&line);
+}
+
+static void let_accept(const struct team *team)
+{
+	if (team->begun[ROLE_HANDSHAKE])
+		tell(team, ROLE_HANDSHAKE, SIGUSR1);
 }
 
 /* Who has died meanwhile is nobody's any more, and who replaces it says so, too. */
@@ -260,9 +287,11 @@ static bool hear_one(struct teams *ts)
 		return false;
 	team = find(ts, word.pid, &role);
 	if (team && word.err)
-		note_failure(ts, role, &word);
+		note_failure(ts, team, role, &word);
 	else if (team)
 		team->begun[role] = true;
+	if (team && !word.err && team->generation == ts->serving)
+		let_accept(team);
 	return true;
 }
 
@@ -273,8 +302,13 @@ static void hear_all(struct teams *ts)
 	if (!ts->awaited || ts->stopping || !all_have_begun(ts))
 		return;
 	ts->awaited = false;
-	ts->up = true;
-	drain_before(ts, ts->generation);
+	ts->serving = ts->generation;
+	*ts->trouble = 0;
+	loop_cancel(ts->loop, &ts->patience);
+	for (const struct team *team = ts->first; team; team = team->next)
+		if (team->generation == ts->serving)
+			let_accept(team);
+	drain_before(ts, ts->serving);
 	ts->renewed(ts->arg);
 }
 
@@ -323,28 +357,6 @@ static int open_pipe(struct teams *ts)
 	return high < 0 ? high : 0;
 }
 
-int teams_open(struct teams *ts)
-{
-	int err = open_pipe(ts);
-
-	ts->restart.due = on_restart;
-	ts->census.due = on_census;
-	ts->deadline.due = on_deadline;
-	return err ? err : loop_add(ts->loop, &ts->begun, EPOLLIN);
-}
-
-static int start_all(struct teams *ts, unsigned count)
-{
-	int err = 0;
-
-	for (unsigned i = 0; i < count && !err; i++) {
-		err = add(ts, i);
-		if (!err)
-			err = start_missing(ts, ts->first);
-	}
-	return err;
-}
-
 /* Nobody has served yet, and another try would fare no better. The first cause is told. */
 static void end_all(struct teams *ts, const char *who, const char *why)
 {
@@ -354,31 +366,84 @@ static void end_all(struct teams *ts, const char *who, const char *why)
 	tell_all(ts, SIGKILL);
 }
 
+static void refuse(struct teams *ts, const char *who, const char *why)
+{
+	char trouble[TROUBLE];
+
+	snprintf(trouble, TROUBLE, "%s: %s", who, why);
+	if (*ts->trouble)
+		memcpy(trouble, ts->trouble, TROUBLE);
+	*ts->trouble = 0;
+	disown(ts);
+	ts->refused(ts->arg, trouble);
+}
+
+/* The newest generation can't begin. */
+static void not_begun(struct teams *ts, const char *who, const char *why)
+{
+	if (ts->serving)
+		refuse(ts, who, why);
+	else
+		end_all(ts, who, why);
+}
+
+static void on_patience(struct timer *timer)
+{
+	struct teams *ts = owner_of(timer, struct teams, patience);
+
+	not_begun(ts, "processes", "they have not begun in a minute");
+}
+
+int teams_open(struct teams *ts)
+{
+	int err = open_pipe(ts);
+
+	ts->restart.due = on_restart;
+	ts->census.due = on_census;
+	ts->patience.due = on_patience;
+	ts->deadline.due = on_deadline;
+	return err ? err : loop_add(ts->loop, &ts->begun, EPOLLIN);
+}
+
+static int start_all(struct teams *ts, unsigned count)
+{
+	int err = 0;
+
+	for (unsigned i = 0; i < count && !err; i++) {
+		err = add(ts, ts->generation, i);
+		if (!err)
+			err = start_missing(ts, ts->first);
+	}
+	return err;
+}
+
 int teams_renew(struct teams *ts, unsigned count)
 {
 	int err;
 
+	if (ts->awaited || ts->stopping)
+		return -EBUSY;
 	ts->generation++;
+	ts->awaited = true;
 	err = start_all(ts, count);
+	if (!err)
+		err = loop_at(ts->loop, &ts->patience, ts->loop->now_ms + PATIENCE_MS);
 	on_census(&ts->census);
-	if (!err) {
-		ts->awaited = true;
-		return 0;
-	}
-	if (!ts->up) {
+	if (err && !ts->serving) {
 		end_all(ts, "start processes", strerror(-err));
 		remove_those_over(ts);
 		return 0;
 	}
-	disown(ts);
-	drain_before(ts, 1);
+	if (err)
+		disown(ts);
+	remove_those_over(ts);
 	return err;
 }
 
 /* Its channel is no good any more: its connections may go on, and another team begins. */
 static void give_up(struct teams *ts, struct team *team)
 {
-	if (team->generation == ts->generation && add(ts, team->index))
+	if (is_kept(ts, team) && add(ts, team->generation, team->index))
 		return;
 	team->generation = 0;
 	tell(team, ROLE_HANDSHAKE, SIGKILL);
@@ -392,7 +457,7 @@ static void end_before_begun(struct teams *ts, enum role role, int status)
 
 	role_end_text(status, end);
 	snprintf(who, sizeof(who), "%s process", role_name(role));
-	end_all(ts, who, end);
+	not_begun(ts, who, end);
 }
 
 void teams_bury(struct teams *ts, pid_t pid, int status)
@@ -406,7 +471,7 @@ void teams_bury(struct teams *ts, pid_t pid, int status)
 	if (!team)
 		return;
 	team->pid[role] = 0;
-	if (!ts->up && !team->begun[role] && !ts->stopping)
+	if (is_awaited(ts, team) && !team->begun[role] && !ts->stopping)
 		end_before_begun(ts, role, status);
 	team->begun[role] = false;
 	ledger_settle(ts->ledger, team->page[role]);

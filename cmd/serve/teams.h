@@ -29,28 +29,30 @@ enum { TROUBLE = 256 };
 struct teams {
 	struct loop *loop;
 	struct ledger *ledger;
-	unsigned generation;
+	unsigned generation; /* the newest */
+	unsigned serving;    /* the newest that has begun; 0: none yet */
 	unsigned grace_ms;   /* the longest that one of them was given */
 	struct source begun; /* a pipe: of words of processes that have begun, or can't */
 	int begin;	     /* where they write theirs */
-	bool awaited;	     /* not all of the present generation have */
-	bool up;	     /* a generation has begun */
+	bool awaited;	     /* not all of the newest generation have */
 	bool stopping;
-	char trouble[TROUBLE]; /* why none could: a sentence */
-	struct timer restart, census, deadline;
+	char trouble[TROUBLE]; /* why it can't: a sentence */
+	struct timer restart, census, patience, deadline;
 	struct team *first;
 	/* in a new process, by the present settings; does not return */
 	void (*be)(void *arg, const struct team *team, enum role role);
 	void (*renewed)(void *arg); /* all of a generation have begun: those before are told to end */
+	void (*refused)(void *arg, const char *why); /* it can't begin: those before go on */
 	void (*gone)(void *arg);    /* stopping, and none is left */
 	void *arg;
 };
 
-/* be, renewed, gone and arg are set, and loop and ledger that will be opened. 0 or a negative
+/* be, renewed, refused, gone and arg are set, and loop and ledger that will be opened. 0 or a negative
  * errno. */
 int teams_open(struct teams *teams);
-/* Starts a generation; when it has begun those before drain. 0, or a negative errno, and all
- * is as it was. The first that can't begin is told by trouble, and all end. */
+/* Starts a generation, unless one is awaited. Its handshake processes are told to accept
+ * (SIGUSR1) when all of it has begun, and those before drain. 0, or a negative errno, and all is
+ * as it was. If none has ever begun, trouble says why, and all end. */
 int teams_renew(struct teams *teams, unsigned count);
 /* Of waitpid(2). */
 void teams_bury(struct teams *teams, pid_t pid, int status);

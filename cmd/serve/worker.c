@@ -35,6 +35,7 @@ struct worker {
 	struct timer room;    /* there may be some by then */
 	unsigned possible;    /* connections, by the number of file descriptors */
 	unsigned share;	      /* of --max-connections */
+	bool accepts; /* told by the master, when the others of its generation are ready, too */
 	bool draining;
 };
 
@@ -75,7 +76,7 @@ static void weigh(struct worker *w)
 		return;
 	}
 	for (size_t i = 0; i < w->plan->n_listening; i++)
-		if (full || clogged)
+		if (full || clogged || !w->accepts)
 			listener_hold(&w->listeners[i]);
 		else
 			listener_go_on(&w->listeners[i]);
@@ -100,6 +101,14 @@ static void set_back(int fd)
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){ 0 }, sizeof(struct linger));
 	setsockopt(fd, IPPROTO_TCP, TCP_CORK, &(int){ 0 }, sizeof(int));
 	setsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &(int){ 0 }, sizeof(int));
+}
+
+static void accept_now(void *arg)
+{
+	struct worker *w = arg;
+
+	w->accepts = true;
+	weigh(w);
 }
 
 static void on_accepted(void *arg, int fd, const struct peer *peer)
@@ -220,6 +229,7 @@ static void set_up(struct worker *w, const struct worker_plan *plan)
 	w->possible = possible_connections();
 	w->share = share_of_connections(plan);
 	w->run.plan = &plan->role;
+	w->run.accept = accept_now;
 	w->run.drain = w->run.term = drain;
 	w->run.stop = stop;
 	w->run.arg = w;

@@ -10,6 +10,7 @@ import fcntl
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
 import struct
@@ -108,6 +109,56 @@ def test_no_files_of_who_started_it(serve, one, backend, tmp_path):
     for pid in server.workers():
         wait_for(lambda p=pid: files_of(p).get(1) == "/dev/null")
         assert not having(pid)
+
+
+def test_a_reload_that_cannot_begin(serve, one, backend, tmp_path):
+    """It has accepted nobody, and the old settings and processes stay; who of them dies is replaced."""
+    program, config = tmp_path / "tlsfd", tmp_path / "config"
+    shutil.copy(BIN, program)
+
+    def write(behind):
+        config.write_text("listen 127.0.0.1:0\nworkers 2\nforward %s\ncert %s\nkey %s\n" %
+                          (backend(saying(behind)).target, one[1], one[3]))
+
+    def served(text, times=6):
+        for _ in range(times):
+            with server.connect() as connection:
+                assert answer(connection) == text
+
+    write(b"old")
+    server = serve("--config", str(config), listen=None, binary=program)
+    served(b"old")
+    old = set(server.workers())
+    program.chmod(0o600)  # a data process starts from it
+    write(b"new")
+    server.signal(signal.SIGHUP)
+    line = server.line(event="reload")
+    assert line["error"] == "data process: start from the program's file: Permission denied; the old settings stay"
+    wait_for(lambda: set(server.workers()) == old)
+    served(b"old")
+    killed = server.workers("handshake")
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: len(set(server.workers("handshake")) - set(killed)) == 2)
+    served(b"old")
+    program.chmod(0o700)
+    server.signal(signal.SIGHUP)
+    assert "error" not in server.line(2, event="reload")
+    served(b"new")
+
+
+def test_a_storm_of_reloads(serve, one, backend):
+    """There are never more than the processes that serve, those that are to and those that end."""
+    server = serve("--workers", "2", "--forward", backend(saying(b"hello")).target, *one)
+    most = 0
+    for _ in range(100):
+        server.signal(signal.SIGHUP)
+        time.sleep(0.002)
+        most = max(most, len(server.workers()))
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
+    wait_for(lambda: len(server.workers()) == 4 and server.matching(event="reload"))
+    assert most < 30
 
 
 # ---- what they leave to those who replace them ----
@@ -239,7 +290,7 @@ def test_a_port_that_is_lost(serve, one, backend):
         assert old in server.workers("handshake")
         os.kill(old, signal.SIGKILL)
         server.line(event="worker", pid=str(old))
-        server.line(2, event="reload")
+        server.line(2, event="listening")
         for _ in range(10):
             with server.connect() as connection:
                 assert answer(connection) == b"hello"

@@ -4,7 +4,11 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include <errno.h>
+#include <poll.h>
 #include <signal.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -20,36 +24,48 @@ struct scene {
 	struct ledger ledger;
 	struct teams teams;
 	int may[TEAMS]; /* eventfds: how many of this index may begin, from generation 2 on */
-	unsigned renewed;
+	int accepting;	/* an eventfd: how many were told to */
+	unsigned renewed, refused;
+	char why[TROUBLE];
 	struct timer deadline;
 };
 
 /* ---- the processes ---- */
 
-static volatile sig_atomic_t told;
+static volatile sig_atomic_t ending, accepts;
 
-static void on_told(int sig)
+static void on_signal(int sig)
 {
-	told = sig;
+	if (sig == SIGUSR1)
+		accepts++;
+	else
+		ending = 1;
 }
 
 /* A handshake process begins when it may; a data process at once. */
 static void be(void *arg, const struct team *team, enum role role)
 {
 	const struct scene *s = arg;
-	sigset_t none;
+	sigset_t none, ours;
 	eventfd_t n;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* of a test that fails */
-	signal(SIGHUP, on_told);
+	sigemptyset(&none);
+	sigemptyset(&ours);
+	sigaddset(&ours, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &ours, NULL);
+	signal(SIGHUP, on_signal);
+	signal(SIGUSR1, on_signal);
 	if (role == ROLE_HANDSHAKE && team->generation > 1)
 		while (eventfd_read(s->may[team->index], &n) < 0)
 			;
 	if (teams_say_begun(s->teams.begin))
 		_exit(2);
-	sigemptyset(&none);
-	while (!told)
+	while (!ending) {
 		sigsuspend(&none);
+		if (accepts == 1 && !ending)
+			eventfd_write(s->accepting, 1);
+	}
 	_exit(0);
 }
 
@@ -60,6 +76,15 @@ static void renewed(void *arg)
 	struct scene *s = arg;
 
 	s->renewed++;
+	loop_stop(&s->loop);
+}
+
+static void refused(void *arg, const char *why)
+{
+	struct scene *s = arg;
+
+	s->refused++;
+	snprintf(s->why, sizeof(s->why), "%s", why);
 	loop_stop(&s->loop);
 }
 
@@ -122,10 +147,12 @@ static void begin(struct scene *s)
 				   .ledger = &s->ledger,
 				   .be = be,
 				   .renewed = renewed,
+				   .refused = refused,
 				   .gone = gone,
 				   .arg = s };
 	for (int i = 0; i < TEAMS; i++)
 		s->may[i] = eventfd(0, EFD_SEMAPHORE | EFD_CLOEXEC);
+	s->accepting = eventfd(0, EFD_SEMAPHORE | EFD_CLOEXEC);
 	assert_int_equal(loop_open(&s->loop), 0);
 	assert_int_equal(ledger_open(&s->ledger), 0);
 	assert_int_equal(teams_open(&s->teams), 0);
@@ -144,6 +171,7 @@ static void end(struct scene *s)
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* nobody is forgotten */
 	for (int i = 0; i < TEAMS; i++)
 		close(s->may[i]);
+	close(s->accepting);
 	close(s->teams.begin);
 	close(s->teams.begun.fd);
 	ledger_close(&s->ledger);
@@ -198,22 +226,70 @@ static void test_one_dies(void **state)
 	end(s);
 }
 
-/* A reload on top of one that isn't done: the last counts. */
-static void test_another_reload(void **state)
+/* n processes more were told to accept, and no others. */
+static void expect_accepting(struct scene *s, unsigned n)
+{
+	struct pollfd p = { .fd = s->accepting, .events = POLLIN };
+	eventfd_t one;
+
+	for (; n; n--) {
+		assert_int_equal(poll(&p, 1, 5000), 1);
+		assert_int_equal(eventfd_read(s->accepting, &one), 0);
+	}
+	assert_int_equal(poll(&p, 1, 100), 0);
+}
+
+/* One of a generation can't begin: it ends, has accepted nobody, and those before go on. */
+static void test_one_never_begins(void **state)
 {
 	struct scene scene, *s = &scene;
+	pid_t old;
 
 	(void)state;
 	begin(s);
+	expect_accepting(s, TEAMS);
 	assert_int_equal(teams_renew(&s->teams, TEAMS), 0);
+	assert_int_equal(teams_renew(&s->teams, TEAMS), -EBUSY);
 	let_begin(s, 0);
 	run(s, 200);
+	kill_handshake(s, 1);
+	assert_int_equal(s->refused, 1);
+	assert_string_equal(s->why, "handshake process: killed by signal 9");
+	assert_int_equal(s->teams.generation, 1);
+	old = present(s, 0)->pid[ROLE_HANDSHAKE];
+	assert_int_equal(waitpid(old, NULL, WNOHANG), 0);
+	expect_accepting(s, 0);
 	assert_int_equal(teams_renew(&s->teams, TEAMS), 0);
-	let_begin(s, 1); /* either generation's */
+	let_begin(s, 0);
 	let_begin(s, 1);
+	run(s, 5000);
+	assert_int_equal(s->renewed, 2);
+	expect_accepting(s, TEAMS);
+	end(s);
+}
+
+/* Who serves is replaced while others are awaited. */
+static void test_the_old_are_replaced(void **state)
+{
+	struct scene scene, *s = &scene;
+	struct team *old;
+	pid_t killed;
+	int status;
+
+	(void)state;
+	begin(s);
+	expect_accepting(s, TEAMS);
+	old = present(s, 0);
+	killed = old->pid[ROLE_DATA];
+	assert_int_equal(teams_renew(&s->teams, TEAMS), 0);
+	kill(killed, SIGKILL);
+	assert_int_equal(waitpid(killed, &status, 0), killed);
+	teams_bury(&s->teams, killed, status);
 	run(s, 200);
-	assert_int_equal(s->renewed, 1);
+	assert_int_not_equal(old->pid[ROLE_DATA], 0);
+	assert_int_equal(s->refused, 0);
 	let_begin(s, 0);
+	let_begin(s, 1);
 	run(s, 5000);
 	assert_int_equal(s->renewed, 2);
 	end(s);
@@ -223,6 +299,7 @@ int main(int argc, char **argv)
 {
 	suite_add(test_all_begin, NULL, 0, "all of a generation begin");
 	suite_add(test_one_dies, NULL, 0, "one dies meanwhile");
-	suite_add(test_another_reload, NULL, 0, "another reload meanwhile");
+	suite_add(test_one_never_begins, NULL, 0, "one never begins");
+	suite_add(test_the_old_are_replaced, NULL, 0, "the old are replaced meanwhile");
 	return suite_run(argc, argv);
 }
