@@ -26,19 +26,20 @@ static void release(void *memory, const char *file, int line)
 	free(memory);
 }
 
-/* realloc(3) frees the place that was too small. */
+/* realloc(3) would free the place that was too small as it is. */
 static void *move(void *memory, size_t size, const char *file, int line)
 {
 	size_t had = memory ? malloc_usable_size(memory) : 0;
-	void *more;
+	void *more = NULL;
 
-	if (!wiping)
+	if (!wiping || !memory)
 		return realloc(memory, size);
-	more = size || !memory ? malloc(size) : NULL;
-	if (!memory || (size && !more))
-		return more;
-	if (more)
+	if (size) {
+		more = malloc(size);
+		if (!more)
+			return NULL;
 		memcpy(more, memory, had < size ? had : size);
+	}
 	release(memory, file, line);
 	return more;
 }
