@@ -33,6 +33,9 @@ struct name {
 
 struct tlsfd_config {
 	int refs;
+	/* since the first use as a client that verifies (trust.c); not beside what is read plainly:
+	 * a compiler may read neighbours at once */
+	bool has_system_trust;
 	pthread_mutex_t lock;  /* of the first use, and of offer's questions */
 	/* used: nothing below changes, but offer, error, last_chain, has_system_trust */
 	bool frozen;
@@ -47,7 +50,6 @@ struct tlsfd_config {
 	uint64_t rekey_records; /* 0: the cipher's limit */
 	bool has_certificate, has_trust;
 	bool shares_trust;     /* its X509_STORE is another config's, too */
-	bool has_system_trust; /* since the first use as a client that verifies; see trust.c */
 	bool no_verify_chain, no_verify_name;
 	bool is_name;          /* other configs refer to it */
 	bool has_realm;        /* as a name's: sessions of that server outlast it */
