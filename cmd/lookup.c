@@ -13,6 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "files.h"
+
 /* ---- the order ---- */
 
 /* Takes the next address of (or not of) a family out of the list. */
@@ -99,9 +101,7 @@ static _Noreturn void be_child(const struct lookup *l, pid_t parent, int pipe)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent || (pipe = dup2(pipe, STDIN_FILENO)) < 0)
 		_exit(1);
-	if (close_range(STDERR_FILENO + 1, ~0U, 0) < 0) /* before Linux 5.9 */
-		for (int fd = (int)sysconf(_SC_OPEN_MAX); --fd > STDERR_FILENO;)
-			close(fd);
+	files_leave(STDERR_FILENO + 1, ~0U, 0);
 	for (size_t i = 0; i < l->count; i++)
 		if (!l->targets[i].count)
 			ask_one(l, i, pipe);

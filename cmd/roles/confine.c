@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "calls.h"
+#include "files.h"
 
 /* ---- files ---- */
 
@@ -25,24 +26,19 @@ static int compare(const void *a, const void *b)
 	return (*left > *right) - (*left < *right);
 }
 
-/* From first to the one before end. */
-static int close_between(int first, int end)
+void confine_files(int *keep, size_t n)
 {
-	return first < end && close_range((unsigned)first, (unsigned)end - 1, 0) < 0 ? -errno : 0;
-}
-
-int confine_files(int *keep, size_t n)
-{
-	int err = 0, next = STDERR_FILENO + 1;
+	int next = STDERR_FILENO + 1;
 
 	qsort(keep, n, sizeof(*keep), compare);
-	for (size_t i = 0; i < n && !err; i++) {
+	for (size_t i = 0; i < n; i++) {
 		if (keep[i] < next) /* none, a standard one, or twice */
 			continue;
-		err = close_between(next, keep[i]);
+		if (next < keep[i])
+			files_leave((unsigned)next, (unsigned)keep[i] - 1, 0);
 		next = keep[i] + 1;
 	}
-	return !err && close_range((unsigned)next, ~0U, 0) < 0 ? -errno : err;
+	files_leave((unsigned)next, ~0U, 0);
 }
 
 /* ---- the root and the user ---- */

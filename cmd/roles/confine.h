@@ -32,9 +32,8 @@ enum { MISSING = 256 };
 /* For the master: a folder that has no name any more, where nothing is and nothing can be made.
  * An fd, or a negative errno. */
 int confine_root(void);
-/* Closes all files but the standard ones and these n, which are put in order. 0 or a negative
- * errno. */
-int confine_files(int *keep, size_t n);
+/* Closes all files but the standard ones and these n, which are put in order. */
+void confine_files(int *keep, size_t n);
 /* That root, if we are root; the user. What can't be had is left out, and added to
  * missing, a sentence. 0, or a negative errno. */
 int confine_user(const struct confinement *c, char missing[MISSING]);

@@ -22,6 +22,7 @@
 #include "cmd.h"
 #include "data.h"
 #include "doctor/doctor.h"
+#include "files.h"
 #include "generation.h"
 #include "listener.h"
 #include "logfmt.h"
@@ -120,7 +121,7 @@ static int begin_generation(struct master *m)
 static int keep_files_of(const struct master *m, const struct worker_plan *plan)
 {
 	size_t n = 0;
-	int err, *keep = calloc(m->n_listening + 3, sizeof(*keep));
+	int *keep = calloc(m->n_listening + 3, sizeof(*keep));
 
 	if (!keep)
 		return -ENOMEM;
@@ -129,9 +130,9 @@ static int keep_files_of(const struct master *m, const struct worker_plan *plan)
 	keep[n++] = m->root;
 	keep[n++] = plan->channel;
 	keep[n++] = plan->begin;
-	err = confine_files(keep, n);
+	confine_files(keep, n);
 	free(keep);
-	return err;
+	return 0;
 }
 
 /* Those that serve are replaced while the next have not begun, too. */
@@ -697,7 +698,7 @@ static void inherit(void)
 	signal(SIGCHLD, SIG_DFL);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* EFBIG has a line */
-	close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
+	files_leave(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
 }
 
 int serve(int argc, char **argv)

@@ -81,8 +81,30 @@ def test_no_files_to_begin_with(one):
 
 # ---- what they have ----
 
+OLDER = '''import ctypes, struct
+CLOSE_RANGE, FLAGS, CLOEXEC = 436, 32, 4  # its number everywhere; where seccomp(2) has its third argument
+LOAD, IS, HAS, RETURN = 0x20, 0x15, 0x45, 6  # linux/filter.h
+REFUSE, ALLOW = 0x50000, 0x7fff0000
+program = [(LOAD, 0, 0, 0), (IS, 0, 3, CLOSE_RANGE), (LOAD, 0, 0, FLAGS), (HAS, 0, %d, CLOEXEC),
+           (RETURN, 0, 0, REFUSE | %d), (RETURN, 0, 0, ALLOW)]
+text = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
+filter_ = ctypes.create_string_buffer(struct.pack("HL", len(program), ctypes.addressof(text)))
+libc = ctypes.CDLL(None, use_errno=True)
+for call in (38, 1, 0, 0, 0), (22, 2, filter_, 0, 0):  # linux/prctl.h: NO_NEW_PRIVS, SECCOMP
+    assert libc.prctl(*call) == 0, ctypes.get_errno()
+assert libc.close_range(99, 99, CLOEXEC) == -1 and ctypes.get_errno() == %d
+'''
+
+
+def older(flag_alone, error):
+    """What close_range(2) says before Linux 5.11 to its flag, or before 5.9 to anybody."""
+    return OLDER % (flag_alone, error, error)
+
+
 @needs_root
-def test_no_files_of_who_started_it(serve, one, backend, tmp_path):
+@pytest.mark.parametrize("kernel", ["", older(1, errno.EINVAL), older(0, errno.ENOSYS), older(0, errno.EPERM)],
+                         ids=["this", "5.10", "5.8", "container"])
+def test_no_files_of_who_started_it(serve, one, backend, tmp_path, kernel):
     """Whatever numbers they have."""
     secret = tmp_path / "secret"
     secret.write_text("secret")
@@ -90,11 +112,12 @@ def test_no_files_of_who_started_it(serve, one, backend, tmp_path):
     resource.setrlimit(resource.RLIMIT_NOFILE, (4000, before[1]))
     numbers = (5, 300, 1023, 1024, 2000, 3999)
     command = ("import os, sys; [os.dup2(0, int(n)) for n in sys.argv[1].split()]; "
-               "os.execv(sys.argv[2], sys.argv[2:])")
+               "exec(sys.argv[2]); os.execv(sys.argv[3], sys.argv[3:])")
     try:
         with open(secret, encoding="ascii") as file:
             server = serve("--workers", "2", "--forward", backend(saying(b"hello")).target, *one, "--metrics",
-                           "127.0.0.1:0", stdin=file, around=(sys.executable, "-c", command, " ".join(map(str, numbers))))
+                           "127.0.0.1:0", stdin=file,
+                           around=(sys.executable, "-c", command, " ".join(map(str, numbers)), kernel))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     with server.connect() as connection:
