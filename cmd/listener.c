@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,6 +53,14 @@ int listening_check(const char *text)
 	return err;
 }
 
+/* What connections inherit. */
+static void set_options(int fd)
+{
+	/* a peer that has vanished is noticed some time */
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){ 1 }, sizeof(int));
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 0 }, sizeof(int));
+}
+
 static int try_bind(const struct sockaddr *address, socklen_t len, bool both, bool share)
 {
 	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -68,8 +77,7 @@ static int try_bind(const struct sockaddr *address, socklen_t len, bool both, bo
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &least, sizeof(least));
 	if (address->sa_family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only_ipv6, sizeof(only_ipv6));
-	/* for those that come in, too: a peer that has vanished is noticed some time */
-	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	set_options(fd);
 	if (bind(fd, address, len) == 0 && (!share || listen(fd, BACKLOG) == 0))
 		return fd;
 	err = -errno;
@@ -200,6 +208,7 @@ static int mend(struct listening *l, unsigned index)
 {
 	int fd = l->fds[index], half = l->room / 2; /* the kernel doubles it: socket(7) */
 
+	set_options(fd);
 	if (room_of(fd) != l->room)
 		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &half, sizeof(half));
 	if (fcntl(fd, F_SETFL, O_NONBLOCK) == 0 && listen(fd, BACKLOG) == 0 && is_there(l, fd))

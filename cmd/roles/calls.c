@@ -129,7 +129,8 @@ static int allow_fcntl(scmp_filter_ctx filter)
 }
 
 /* A socket that listens is shared with other processes: no filter on it, no program that says
- * who of them gets a connection. What connections inherit of these is set back by who accepts. */
+ * who of them gets a connection. What connections inherit of these is set back by who accepts,
+ * or, where it does no harm (SO_KEEPALIVE, TCP_NODELAY), by the master when it mends the socket. */
 static int allow_options(scmp_filter_ctx filter)
 {
 	static const int options[][2] = {

@@ -76,6 +76,8 @@ def test_no_files_to_begin_with(one):
             break
         ends.append(said)
         assert status == 7 and len(said) == 1
+    else:
+        pytest.fail("no number of them is enough")
     assert [said for said in ends if re.fullmatch("tlsfd serve: [a-z]+ process: [^:]+: Too many open files", said[0])]
 
 
@@ -251,24 +253,34 @@ def cork(port):
     port.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
 
 
+def forsake(port):
+    port.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 0)
+
+
+def hurry(port):
+    port.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 def inherited(pid):
-    """Of what connections inherit from a socket that listens, what they should not."""
+    """What matters of what connections inherit from a socket that listens."""
     found, = [each for each in sockets(pid) if each.family != socket.AF_UNIX
               and not each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)]
     with found:
         return (found.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8),
-                found.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK), found.getsockopt(socket.SOL_SOCKET, SO_BUF_LOCK))
+                found.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK), found.getsockopt(socket.SOL_SOCKET, SO_BUF_LOCK),
+                found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+                found.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
 
 SO_BUF_LOCK = 72  # linux/asm-generic/socket.h
-NOTHING = (bytes(8), 0, 0)
+USUAL = (bytes(8), 0, 0, 1, 0)
 
 
 @needs_root
-@pytest.mark.parametrize("spoil", [linger, shrink, cork])
-@pytest.mark.parametrize("lives", [False, True])
+@pytest.mark.parametrize("spoil, lives", [(linger, True), (shrink, True), (cork, True), (linger, False), (shrink, False),
+                                          (cork, False), (forsake, False), (hurry, False)])
 def test_a_port_with_options(serve, one, backend, spoil, lives):
-    """Also while the one that set them lives."""
+    """Those that do harm also while the one that set them lives."""
     server = serve("--workers", "1", "--forward", backend(saying(b"hello")).target, *one)
     pid, = server.workers("handshake")
     with listening(pid) as port:
@@ -279,7 +291,7 @@ def test_a_port_with_options(serve, one, backend, spoil, lives):
             assert port.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == room
     with socket.create_connection(("127.0.0.1", server.port)):  # its handshake waits
         wait_for(lambda: len(list(sockets(server.workers("handshake")[0]))) == 3)
-        assert inherited(server.workers("handshake")[0]) == NOTHING
+        assert inherited(server.workers("handshake")[0]) == USUAL
 
 
 @needs_root
