@@ -37,7 +37,7 @@ struct tlsfd_config {
 	 * a compiler may read neighbours at once */
 	bool has_system_trust;
 	pthread_mutex_t lock;  /* of the first use, and of offer's questions */
-	/* used: nothing below changes, but offer, error, last_chain, has_system_trust */
+	/* used: nothing below changes, but offer, error, last_chain */
 	bool frozen;
 	SSL_CTX *ctx;
 	char *error;

@@ -41,6 +41,7 @@ struct master {
 	char **argv;
 	struct service start; /* listen, workers, metrics, user and group are its for good */
 	struct generation now, next;
+	bool wipes;    /* what OpenSSL frees */
 	bool changing; /* till the processes of now have begun: next is the one before it */
 	bool again;    /* SIGHUP came meanwhile */
 	struct {
@@ -618,6 +619,8 @@ static int run(struct master *m)
 	const struct service *s = &m->now.service;
 	int err = loop_open(&m->loop);
 
+	if (!m->wipes)
+		log_error("warning", "what OpenSSL frees can't be wiped: it was in use before");
 	if (!err)
 		err = watch_signals(m);
 	if (!err)
@@ -720,9 +723,7 @@ int serve(int argc, char **argv)
 	inherit();
 	log_without_waiting();
 	prctl(PR_SET_DUMPABLE, 0); /* keys come into this memory */
-	err = wipe_start();
-	if (err)
-		return fail(EXIT_FAILED, "OpenSSL's memory: %s", strerror(-err));
+	m.wipes = wipe_start() == 0;
 	if (service_read(&m.start, &settings, argc, argv) == 0) {
 		if (settings.help)
 			return verb_help("serve");
