@@ -61,14 +61,14 @@ static int send_parcel(struct courier *k, struct parcel *p)
 	int err, fd = tlsfd_fd(p->c);
 	bool announced = k->announced == p;
 
-	p->passed.number = k->sent + 1;
+	p->passed.number = k->sent == UINT32_MAX ? 1 : k->sent + 1; /* 0: none */
 	err = channel_pass(k->source.fd, &p->c, &p->passed, &announced);
 	if (announced)
 		k->announced = p;
 	if (err)
 		return err;
 	close(fd);
-	k->sent++;
+	k->sent = p->passed.number;
 	return 0;
 }
 
