@@ -176,9 +176,13 @@ static void give_up(struct opening *o, int err)
 /* The plain side. One that has only sent FIN may wait for an answer. */
 static void left(struct source *source, uint32_t events)
 {
+	socklen_t size = sizeof(int);
+	int err = 0;
+
 	(void)events;
+	(void)!getsockopt(source->fd, SOL_SOCKET, SO_ERROR, &err, &size);
 	abandon(owner_of(source, struct opening, plain), relay_how_name(RELAY_BACKEND_RESET),
-		strerror(ECONNRESET));
+		strerror(err ? err : ECONNRESET));
 }
 
 /* To wait for sessions takes much memory: one is enough, and most servers that give any do so
@@ -557,7 +561,9 @@ int tunnel_run(struct route *route, int argc, char **argv)
 	if (err) {
 		free(set);
 		route_free(route);
-		return tell(status, NULL, strerrordesc_np(-err));
+		status = tell(status, NULL, strerrordesc_np(-err));
+		log_finish();
+		return status;
 	}
 	raise_fd_limit();
 	set_route(set, route);
