@@ -69,9 +69,9 @@ static int64_t change_of(const X509_CRL *crl, int64_t now)
 }
 
 /* The store is shared, and sorted while others look something up. */
-static int64_t lists_change(X509_STORE *store)
+static int64_t lists_change(X509_STORE *store, int64_t now)
 {
-	int64_t now = (int64_t)time(NULL), first = INT64_MAX;
+	int64_t first = INT64_MAX;
 	STACK_OF(X509_OBJECT) *objects;
 
 	X509_STORE_lock(store);
@@ -88,10 +88,10 @@ static int64_t lists_change(X509_STORE *store)
 
 /* A certificate is expired at its notAfter, a list at its nextUpdate (crypto/x509/x509_vfy.c:
  * ossl_x509_check_cert_time, check_crl_time). */
-static int64_t last_of(X509_STORE_CTX *verified)
+static int64_t last_of(X509_STORE_CTX *verified, int64_t when)
 {
 	STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(verified);
-	int64_t end = lists_change(X509_STORE_CTX_get0_store(verified));
+	int64_t end = lists_change(X509_STORE_CTX_get0_store(verified), when);
 
 	for (int i = 0; i < sk_X509_num(chain); i++)
 		end = sooner(end, seconds_of(X509_get0_notAfter(sk_X509_value(chain, i))));
@@ -111,10 +111,11 @@ static bool begin(SSL_SESSION *session, int64_t last)
 static int on_chain(X509_STORE_CTX *store, void *arg)
 {
 	SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+	int64_t now = (int64_t)time(NULL); /* a list that ends while it is verified has counted */
 	bool good = X509_verify_cert(store) == 1;
 
 	(void)arg;
-	if (good && SSL_is_server(ssl) && !begin(SSL_get_session(ssl), last_of(store))) {
+	if (good && SSL_is_server(ssl) && !begin(SSL_get_session(ssl), last_of(store, now))) {
 		X509_STORE_CTX_set_error(store, X509_V_ERR_OUT_OF_MEM);
 		return 0;
 	}
