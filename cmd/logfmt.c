@@ -153,12 +153,20 @@ static void interrupt(int number)
 	(void)number;
 }
 
+/* There is one timer of this kind, and alarm(2) of who started us goes on in us. */
+static bool ours;
+
 /* Not restarted: a write(2) that waits ends with EINTR. */
 static void heed_alarm(void)
 {
 	const struct sigaction action = { .sa_handler = interrupt };
+	struct itimerval timer = { 0 };
 	sigset_t alarm;
 
+	getitimer(ITIMER_REAL, &timer);
+	ours = !timer.it_value.tv_sec && !timer.it_value.tv_usec;
+	if (!ours)
+		return;
 	sigaction(SIGALRM, &action, NULL);
 	sigemptyset(&alarm);
 	sigaddset(&alarm, SIGALRM);
@@ -195,10 +203,12 @@ static ssize_t write_with_alarm(const char *text, size_t size)
 		errno = EAGAIN;
 		return -1;
 	}
-	setitimer(ITIMER_REAL, &soon, NULL);
+	if (ours)
+		setitimer(ITIMER_REAL, &soon, NULL);
 	n = write(STDERR_FILENO, text, size);
 	err = errno;
-	setitimer(ITIMER_REAL, &never, NULL);
+	if (ours)
+		setitimer(ITIMER_REAL, &never, NULL);
 	errno = err == EINTR ? EAGAIN : err;
 	return n;
 }
