@@ -147,13 +147,21 @@ static void check_hint(const struct pair *p, time_t end)
 		assert_true(SSL_SESSION_get_time(p->session) + hint <= end);
 }
 
+/* TLSFD_SLICE=1: on a machine that is emulated it was once one second, and never two. */
+static time_t slack(void)
+{
+	const char *slice = getenv("TLSFD_SLICE");
+
+	return slice && *slice == '1';
+}
+
 static void ask_again(struct pair *p, time_t end)
 {
 	time_t before = time(NULL);
 	bool resumed = connects(p);
 
 	p->resumed += resumed;
-	if (resumed && before >= end)
+	if (resumed && before >= end + slack())
 		fail_msg("%s, %s: resumed %ld s behind the end", whats[p->what], p->way->name,
 			 (long)(before - end));
 	if (!resumed && time(NULL) < end - 1) /* it began a moment before the end was noted */
