@@ -451,6 +451,24 @@ static void give_up(struct teams *ts, struct team *team)
 	(void)!loop_at(ts->loop, &ts->census, ts->loop->now_ms + CENSUS_MS);
 }
 
+/* Nobody has this place any more, and what it has counted is kept. */
+static void vacate(struct teams *ts, struct team *team, enum role role)
+{
+	team->pid[role] = 0;
+	team->begun[role] = false;
+	ledger_settle(ts->ledger, team->page[role]);
+	team->page[role] = 0;
+}
+
+static void replace(struct teams *ts, struct team *team, enum role role)
+{
+	count_replaced(role);
+	if (!channel_mend(team->channel, role))
+		give_up(ts, team);
+	restart_soon(ts);
+}
+
+/* Its generation can't begin. The team may be gone on return, as refused may start another. */
 static void end_before_begun(struct teams *ts, enum role role, int status)
 {
 	char who[32], end[ROLE_END];
@@ -460,33 +478,34 @@ static void end_before_begun(struct teams *ts, enum role role, int status)
 	not_begun(ts, who, end);
 }
 
+static void replace_or_drain(struct teams *ts, struct team *team, enum role role, pid_t pid, int status)
+{
+	bool wanted = is_wanted(ts, team, role);
+
+	if (wanted || (status && !ts->stopping))
+		role_log_death(role, pid, status, wanted);
+	if (wanted)
+		replace(ts, team, role);
+	else if (role == ROLE_HANDSHAKE)
+		drain(team);
+}
+
 void teams_bury(struct teams *ts, pid_t pid, int status)
 {
 	enum role role;
 	struct team *team;
-	bool wanted;
+	bool lost;
 
 	hear_all(ts); /* its last word may be there */
 	team = find(ts, pid, &role);
 	if (!team)
 		return;
-	team->pid[role] = 0;
-	if (is_awaited(ts, team) && !team->begun[role] && !ts->stopping)
+	lost = is_awaited(ts, team) && !team->begun[role] && !ts->stopping;
+	vacate(ts, team, role);
+	if (lost)
 		end_before_begun(ts, role, status);
-	team->begun[role] = false;
-	ledger_settle(ts->ledger, team->page[role]);
-	team->page[role] = 0;
-	wanted = is_wanted(ts, team, role);
-	if (wanted || (status && !ts->stopping))
-		role_log_death(role, pid, status, wanted);
-	if (wanted)
-		count_replaced(role);
-	if (wanted && !channel_mend(team->channel, role))
-		give_up(ts, team);
-	if (wanted)
-		restart_soon(ts);
-	else if (role == ROLE_HANDSHAKE)
-		drain(team);
+	else
+		replace_or_drain(ts, team, role, pid, status);
 	remove_those_over(ts);
 }
 

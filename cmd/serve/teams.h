@@ -41,14 +41,16 @@ struct teams {
 	struct team *first;
 	/* in a new process, by the present settings; does not return */
 	void (*be)(void *arg, const struct team *team, enum role role);
-	void (*renewed)(void *arg); /* all of a generation have begun: those before are told to end */
-	void (*refused)(void *arg, const char *why); /* it can't begin: those before go on */
-	void (*gone)(void *arg);    /* stopping, and none is left */
+	/* All of a generation have begun, and those before are told to end; or it can't begin, and
+	 * those before go on. Both may call teams_renew. */
+	void (*renewed)(void *arg);
+	void (*refused)(void *arg, const char *why);
+	void (*gone)(void *arg); /* stopping, and none is left */
 	void *arg;
 };
 
-/* be, renewed, refused, gone and arg are set, and loop and ledger that will be opened. 0 or a negative
- * errno. */
+/* be, renewed, refused, gone and arg are set, and loop and ledger that will be opened. 0 or a
+ * negative errno. */
 int teams_open(struct teams *teams);
 /* Starts a generation, unless one is awaited. Its handshake processes are told to accept
  * (SIGUSR1) when all of it has begun, and those before drain. 0, or a negative errno, and all is

@@ -26,6 +26,7 @@ struct scene {
 	int may[TEAMS]; /* eventfds: how many of this index may begin, from generation 2 on */
 	int accepting;	/* an eventfd: how many were told to */
 	unsigned renewed, refused;
+	bool again; /* refused, another generation is started at once */
 	char why[TROUBLE];
 	struct timer deadline;
 };
@@ -85,6 +86,8 @@ static void refused(void *arg, const char *why)
 
 	s->refused++;
 	snprintf(s->why, sizeof(s->why), "%s", why);
+	if (s->again)
+		assert_int_equal(teams_renew(&s->teams, TEAMS), 0);
 	loop_stop(&s->loop);
 }
 
@@ -114,14 +117,19 @@ static struct team *present(struct scene *s, unsigned index)
 	return team;
 }
 
-static void kill_handshake(struct scene *s, unsigned index)
+static void kill_one(struct scene *s, const struct team *team, enum role role)
 {
-	pid_t pid = present(s, index)->pid[ROLE_HANDSHAKE];
+	pid_t pid = team->pid[role];
 	int status;
 
 	kill(pid, SIGKILL);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	teams_bury(&s->teams, pid, status);
+}
+
+static void kill_handshake(struct scene *s, unsigned index)
+{
+	kill_one(s, present(s, index), ROLE_HANDSHAKE);
 }
 
 static void let_begin(struct scene *s, unsigned index)
@@ -268,23 +276,43 @@ static void test_one_never_begins(void **state)
 	end(s);
 }
 
+/* The one that can't begin was the last of its team, which is over before the next generation
+ * starts. */
+static void test_another_at_once(void **state)
+{
+	struct scene scene, *s = &scene;
+
+	(void)state;
+	begin(s);
+	s->again = true;
+	assert_int_equal(teams_renew(&s->teams, TEAMS), 0);
+	run(s, 200);
+	assert_true(present(s, 1)->begun[ROLE_DATA]);
+	kill_one(s, present(s, 1), ROLE_DATA);
+	kill_handshake(s, 1);
+	assert_int_equal(s->refused, 1);
+	assert_true(s->teams.awaited);
+	for (unsigned i = 0; i < TEAMS; i++) {
+		assert_int_not_equal(present(s, i)->pid[ROLE_HANDSHAKE], 0);
+		let_begin(s, i);
+	}
+	run(s, 5000);
+	assert_int_equal(s->renewed, 2);
+	end(s);
+}
+
 /* Who serves is replaced while others are awaited. */
 static void test_the_old_are_replaced(void **state)
 {
 	struct scene scene, *s = &scene;
 	struct team *old;
-	pid_t killed;
-	int status;
 
 	(void)state;
 	begin(s);
 	expect_accepting(s, TEAMS);
 	old = present(s, 0);
-	killed = old->pid[ROLE_DATA];
 	assert_int_equal(teams_renew(&s->teams, TEAMS), 0);
-	kill(killed, SIGKILL);
-	assert_int_equal(waitpid(killed, &status, 0), killed);
-	teams_bury(&s->teams, killed, status);
+	kill_one(s, old, ROLE_DATA);
 	run(s, 200);
 	assert_int_not_equal(old->pid[ROLE_DATA], 0);
 	assert_int_equal(s->refused, 0);
@@ -300,6 +328,7 @@ int main(int argc, char **argv)
 	suite_add(test_all_begin, NULL, 0, "all of a generation begin");
 	suite_add(test_one_dies, NULL, 0, "one dies meanwhile");
 	suite_add(test_one_never_begins, NULL, 0, "one never begins");
+	suite_add(test_another_at_once, NULL, 0, "another begins at once");
 	suite_add(test_the_old_are_replaced, NULL, 0, "the old are replaced meanwhile");
 	return suite_run(argc, argv);
 }
