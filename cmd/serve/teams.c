@@ -391,7 +391,8 @@ static void on_patience(struct timer *timer)
 {
 	struct teams *ts = owner_of(timer, struct teams, patience);
 
-	not_begun(ts, "processes", "they have not begun in a minute");
+	if (!ts->stopping)
+		not_begun(ts, "processes", "they have not begun in a minute");
 }
 
 int teams_open(struct teams *ts)

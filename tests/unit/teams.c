@@ -301,6 +301,35 @@ static void test_another_at_once(void **state)
 	end(s);
 }
 
+static void lose_patience(struct scene *s)
+{
+	struct timer *patience = &s->teams.patience;
+
+	assert_true(patience->place);
+	assert_int_equal(loop_at(&s->loop, patience, s->loop.now_ms), 0);
+	run(s, 200);
+	assert_false(patience->place);
+}
+
+/* Those that are to end anyway have their grace time. */
+static void test_not_in_time(void **state)
+{
+	struct scene scene, *s = &scene;
+
+	(void)state;
+	begin(s);
+	assert_int_equal(teams_renew(&s->teams, TEAMS), 0);
+	lose_patience(s);
+	assert_int_equal(s->refused, 1);
+	assert_string_equal(s->why, "processes: they have not begun in a minute");
+	assert_int_equal(teams_renew(&s->teams, TEAMS), 0);
+	teams_stop(&s->teams);
+	lose_patience(s);
+	assert_int_equal(s->refused, 1);
+	assert_true(s->teams.awaited);
+	end(s);
+}
+
 /* Who serves is replaced while others are awaited. */
 static void test_the_old_are_replaced(void **state)
 {
@@ -329,6 +358,7 @@ int main(int argc, char **argv)
 	suite_add(test_one_dies, NULL, 0, "one dies meanwhile");
 	suite_add(test_one_never_begins, NULL, 0, "one never begins");
 	suite_add(test_another_at_once, NULL, 0, "another begins at once");
+	suite_add(test_not_in_time, NULL, 0, "not in time");
 	suite_add(test_the_old_are_replaced, NULL, 0, "the old are replaced meanwhile");
 	return suite_run(argc, argv);
 }
