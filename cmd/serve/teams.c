@@ -479,7 +479,8 @@ static void end_before_begun(struct teams *ts, enum role role, int status)
 	not_begun(ts, who, end);
 }
 
-static void replace_or_drain(struct teams *ts, struct team *team, enum role role, pid_t pid, int status)
+static void replace_or_drain(struct teams *ts, struct team *team, enum role role, pid_t pid,
+			     int status)
 {
 	bool wanted = is_wanted(ts, team, role);
 
