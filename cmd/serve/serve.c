@@ -221,10 +221,14 @@ static void renew_for_ports(struct master *m)
 static void on_ports(struct timer *timer)
 {
 	struct master *m = owner_of(timer, struct master, ports);
+	int err;
 
 	if (m->teams.stopping)
 		return;
-	if (m->reloading || teams_renew(&m->teams, m->workers))
+	err = m->reloading ? -EBUSY : teams_renew(&m->teams, m->workers);
+	if (err && err != -EBUSY)
+		log_error("worker", "start processes: %s", strerror(-err));
+	if (err)
 		(void)!loop_at(&m->loop, timer, m->loop.now_ms + PORTS_MS);
 }
 

@@ -331,6 +331,29 @@ def test_a_port_that_is_lost(serve, one, backend):
                 assert answer(connection) == b"hello"
 
 
+def lowest_unused(pid):
+    used = files_of(pid)
+    return next(fd for fd in range(1024) if fd not in used)
+
+
+@needs_root
+def test_a_port_that_waits_for_files(serve, one, backend):
+    """There is one for the port, but not two for a channel to those that are to serve it."""
+    server = serve("--workers", "1", "--forward", backend(saying(b"hello")).target, *one)
+    master = server.process.pid
+    pid, = server.workers("handshake")
+    usual = resource.prlimit(master, resource.RLIMIT_NOFILE)
+    with listening(pid) as port:
+        resource.prlimit(master, resource.RLIMIT_NOFILE, (lowest_unused(master) + 1, usual[1]))
+        port.shutdown(socket.SHUT_RD)
+        os.kill(pid, signal.SIGKILL)
+        server.line(event="worker", error="start processes: Too many open files")
+        resource.prlimit(master, resource.RLIMIT_NOFILE, usual)
+        server.line(2, event="listening")
+    with server.connect() as connection:
+        assert answer(connection) == b"hello"
+
+
 @needs_root
 def test_the_port_of_the_metrics(serve, one, backend):
     server = serve("--workers", "1", "--forward", backend().target, *one, "--metrics", "127.0.0.1:0")
