@@ -254,7 +254,8 @@ int service_read(struct service *service, struct settings *settings, int argc, c
 		.grace_ms = 30000,
 		.ticket_renewal_ms = 4 * 3600000,
 	};
-	*settings = (struct settings){ .table = service_settings, .target = service, .again = true };
+	*settings =
+		(struct settings){ .table = service_settings, .target = service, .again = true };
 	err = settings_read(settings, argc, argv);
 	if (settings->help)
 		return 0;
@@ -276,4 +277,27 @@ int service_read(struct service *service, struct settings *settings, int argc, c
 void service_free(struct service *service)
 {
 	settings_free(service_settings, service);
+}
+
+/* ---- comparing ---- */
+
+static bool same_text(const char *a, const char *b)
+{
+	return a && b ? !strcmp(a, b) : a == b;
+}
+
+static bool same_texts(const struct texts *a, const struct texts *b)
+{
+	bool same = a->count == b->count;
+
+	for (size_t i = 0; same && i < a->count; i++)
+		same = !strcmp(a->at[i], b->at[i]);
+	return same;
+}
+
+bool service_wants_restart(const struct service *old, const struct service *new)
+{
+	return !same_texts(&old->listen, &new->listen) || old->workers != new->workers ||
+	       !same_text(old->user, new->user) || !same_text(old->group, new->group) ||
+	       !same_text(old->metrics, new->metrics);
 }

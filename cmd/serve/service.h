@@ -31,6 +31,8 @@ extern const struct setting service_settings[];
 /* Fills in *service, whose earlier content is forgotten. 0, or a negative errno with the
  * sentence in settings->error, and then there is nothing to free. */
 int service_read(struct service *service, struct settings *settings, int argc, char **argv);
+/* Is there anything new that a reload can't change? */
+bool service_wants_restart(const struct service *old, const struct service *new);
 void service_free(struct service *service);
 
 #endif
