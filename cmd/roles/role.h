@@ -33,9 +33,9 @@ struct role_run {
 	struct source signals;
 	struct timer grace;
 	void (*accept)(void *arg); /* SIGUSR1: all others are ready; NULL: it doesn't matter */
-	void (*drain)(void *arg); /* SIGHUP: end with the last connection */
-	void (*term)(void *arg);  /* SIGTERM: the same, or less, and stop is called in time */
-	void (*stop)(void *arg);  /* the grace time is over: end all of them */
+	void (*drain)(void *arg);  /* SIGHUP: end with the last connection */
+	void (*term)(void *arg);   /* SIGTERM: the same, or less, and stop is called in time */
+	void (*stop)(void *arg);   /* the grace time is over: end all of them */
 	void *arg;
 };
 

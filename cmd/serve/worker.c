@@ -35,7 +35,7 @@ struct worker {
 	struct timer room;    /* there may be some by then */
 	unsigned possible;    /* connections, by the number of file descriptors */
 	unsigned share;	      /* of --max-connections */
-	bool accepts; /* told by the master, when the others of its generation are ready, too */
+	bool accepts;	      /* the master has said so: all of its generation are ready */
 	bool draining;
 };
 
