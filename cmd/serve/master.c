@@ -72,7 +72,7 @@ static _Noreturn void be_worker(struct master *m, const struct team *team)
 	struct worker_plan plan = { .role = master_plan(m, own, ROLE_HANDSHAKE),
 				    .service = &own->service,
 				    .config = own->config,
-				    .ratchet = &m->ratchet,
+				    .ratchet = &own->ratchet,
 				    .backends = own->backends,
 				    .listening = m->listening,
 				    .n_listening = m->n_listening,
@@ -162,16 +162,19 @@ void master_close_ports(struct master *m)
 
 /* ---- session tickets ---- */
 
+static uint64_t renew_keys_of(struct generation *g, uint64_t now_ms)
+{
+	return ratchet_renew(&g->ratchet, g->config, now_ms);
+}
+
 /* Workers do the same; the master is where new ones get the keys from. */
 static void renew_keys(struct timer *timer)
 {
 	struct master *m = owner_of(timer, struct master, renewal);
-	struct ratchet *r = &m->ratchet;
-	uint64_t now = m->loop.now_ms;
+	uint64_t now = m->loop.now_ms, next = renew_keys_of(&m->now, now);
+	uint64_t before = m->changing ? renew_keys_of(&m->next, now) : next;
 
-	if (!ratchet_turn(r, now))
-		(void)!ratchet_give(r, m->now.config);
-	(void)!loop_at(&m->loop, timer, r->next_ms > now ? r->next_ms : now + r->period_ms);
+	(void)!loop_at(&m->loop, timer, before < next ? before : next);
 }
 
 /* ---- beginning and ending ---- */
@@ -181,16 +184,26 @@ static void gone(void *arg)
 	loop_stop(&((struct master *)arg)->loop);
 }
 
-void master_set_up(struct master *m)
+void master_set_up(struct master *m, int argc, char **argv)
 {
-	m->teams.loop = m->metrics.loop = &m->loop;
-	m->teams.ledger = m->metrics.ledger = &m->ledger;
-	m->ledger.fd = m->metrics.plan_fd = -1;
-	m->teams.be = be;
-	m->teams.gone = gone;
-	m->teams.arg = m;
-	m->renewal.due = renew_keys;
-	m->ports.due = on_ports;
+	*m = (struct master){ .argc = argc,
+			      .argv = argv,
+			      .pid = getpid(),
+			      .image = -1,
+			      .root = -1,
+			      .now = no_generation,
+			      .next = no_generation,
+			      .renewal.due = renew_keys,
+			      .ports.due = on_ports,
+			      .loop.epoll = -1,
+			      .ledger.fd = -1,
+			      .teams = { .loop = &m->loop,
+					 .ledger = &m->ledger,
+					 .be = be,
+					 .gone = gone,
+					 .arg = m },
+			      .metrics = {
+				      .loop = &m->loop, .ledger = &m->ledger, .plan_fd = -1 } };
 }
 
 /* Data processes are told by an fd, and start from the program's file: the master has keys
@@ -208,8 +221,6 @@ int master_begin(struct master *m)
 {
 	int err = plan_data(m);
 
-	if (m->teams.grace_ms < m->now.service.grace_ms)
-		m->teams.grace_ms = m->now.service.grace_ms;
 	return err ? err : teams_renew(&m->teams, m->workers);
 }
 

@@ -12,7 +12,6 @@
 #include "listener.h"
 #include "loop.h"
 #include "metrics.h"
-#include "ratchet.h"
 #include "roles/confine.h"
 #include "roles/role.h"
 #include "service.h"
@@ -34,7 +33,6 @@ struct master {
 	/* what its processes have from it */
 	struct generation now, next;
 	struct self_signed self;
-	struct ratchet ratchet;
 	struct timer renewal; /* of ticket keys */
 	struct listening *listening;
 	size_t n_listening;
@@ -44,10 +42,7 @@ struct master {
 	struct source answers;
 	bool changing; /* till the processes of now have begun: next is the one before it */
 	bool again;    /* SIGHUP came meanwhile */
-	struct {
-		unsigned period_ms;
-		uint64_t next_ms;
-	} turns; /* of the ratchet, as they were before */
+	bool new_port; /* those of before don't have it */
 	/* its processes */
 	struct loop loop;
 	struct source signals;
@@ -56,8 +51,8 @@ struct master {
 	struct metrics metrics;
 };
 
-/* What is to be called, and by whom. */
-void master_set_up(struct master *m);
+/* It has nothing yet. */
+void master_set_up(struct master *m, int argc, char **argv);
 /* For a process of this role, by these settings. */
 struct role_plan master_plan(const struct master *m, const struct generation *g, enum role role);
 /* Starts the processes of now: teams_renew. */

@@ -77,6 +77,13 @@ int ratchet_start(struct ratchet *r, unsigned period_ms)
 	return RAND_priv_bytes(r->secret, sizeof(r->secret)) == 1 && turn(r) == 0 ? 0 : -EIO;
 }
 
+uint64_t ratchet_renew(struct ratchet *r, struct tlsfd_config *config, uint64_t now)
+{
+	if (!ratchet_turn(r, now))
+		(void)!ratchet_give(r, config);
+	return r->next_ms > now ? r->next_ms : now + r->period_ms;
+}
+
 int ratchet_give(const struct ratchet *r, struct tlsfd_config *config)
 {
 	return tlsfd_config_set_ticket_keys(config, r->keys, r->count);

@@ -29,6 +29,8 @@ void ratchet_set_period(struct ratchet *ratchet, unsigned period_ms, uint64_t no
 int ratchet_turn(struct ratchet *ratchet, uint64_t now_ms);
 /* Its keys become config's. What tlsfd_config_set_ticket_keys says. */
 int ratchet_give(const struct ratchet *ratchet, struct tlsfd_config *config);
+/* Both, in time. When to call again: failing, after another period; till then the keys stay. */
+uint64_t ratchet_renew(struct ratchet *ratchet, struct tlsfd_config *config, uint64_t now_ms);
 void ratchet_wipe(struct ratchet *ratchet);
 
 #endif

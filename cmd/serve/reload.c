@@ -44,19 +44,15 @@ static void swap(struct master *m)
 
 	m->now = m->next;
 	m->next = before;
+	ratchet_wipe(&before.ratchet);
 }
 
-/* Processes that start from here on turn when the master does. Those before turn as they were
- * to; they accept no more as soon as the others have begun, and what they have sealed opens. */
+/* Those before, and who replaces them till the others have begun, renew their ticket keys as they
+ * were to. They accept no more then, and what they have sealed opens. */
 static int renew_teams(struct master *m)
 {
-	struct ratchet *r = &m->ratchet;
-
-	m->turns.period_ms = r->period_ms;
-	m->turns.next_ms = r->next_ms;
-	ratchet_set_period(r, m->now.service.ticket_renewal_ms, m->loop.now_ms);
-	(void)!ratchet_give(r, m->now.config); /* it may have turned meanwhile */
-	(void)!loop_at(&m->loop, &m->renewal, r->next_ms);
+	generation_follow(&m->now, &m->next, m->loop.now_ms);
+	(void)!loop_at(&m->loop, &m->renewal, m->loop.now_ms); /* by the times of both */
 	return master_begin(m);
 }
 
@@ -66,9 +62,8 @@ static void stay(struct master *m, const char *why)
 	not_reloaded(why);
 	m->changing = false;
 	swap(m);
-	m->ratchet.period_ms = m->turns.period_ms;
-	m->ratchet.next_ms = m->turns.next_ms;
-	(void)!loop_at(&m->loop, &m->renewal, m->ratchet.next_ms);
+	if (m->new_port)
+		master_renew_for_ports(m);
 }
 
 static void renew(struct master *m)
@@ -78,7 +73,7 @@ static void renew(struct master *m)
 	warn_of_what_stays(m);
 	swap(m);
 	m->changing = true;
-	master_mend_ports(m);
+	m->new_port = master_mend_ports(m);
 	err = renew_teams(m);
 	if (err)
 		stay(m, strerror(-err));
@@ -125,7 +120,7 @@ void reload(struct master *m)
 	if (m->reloading)
 		not_reloaded("the next SIGHUP came before the addresses");
 	reload_drop(m);
-	if (generation_load(&m->next, m->argc, m->argv, &m->self, &m->ratchet, &trouble)) {
+	if (generation_load(&m->next, m->argc, m->argv, &m->self, &m->now.ratchet, &trouble)) {
 		not_reloaded(trouble.error);
 		return;
 	}
@@ -164,6 +159,8 @@ static void renewed(void *arg)
 	struct master *m = arg;
 	struct logline line;
 
+	if (m->teams.grace_ms < m->now.service.grace_ms)
+		m->teams.grace_ms = m->now.service.grace_ms;
 	if (m->changing) {
 		count_reload(true);
 		log_begin(&line, "reload");

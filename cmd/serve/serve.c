@@ -193,7 +193,7 @@ static int run(struct master *m)
 	if (!err)
 		err = teams_open(&m->teams);
 	if (!err)
-		err = loop_at(&m->loop, &m->renewal, m->ratchet.next_ms);
+		err = loop_at(&m->loop, &m->renewal, m->now.ratchet.next_ms);
 	if (!err)
 		err = master_begin(m);
 	if (!err && s->metrics)
@@ -211,8 +211,6 @@ static int prepare(struct master *m)
 	int status = find_user(m);
 
 	m->workers = s->workers ? s->workers : count_cpus();
-	master_set_up(m);
-	reload_set_up(m);
 	raise_fd_limit();
 	if (!s->check_config && geteuid() == 0)
 		m->root = confine_root();
@@ -240,7 +238,6 @@ static void clean_up(struct master *m)
 	ledger_close(&m->ledger);
 	loop_close(&m->loop);
 	self_signed_free(&m->self);
-	ratchet_wipe(&m->ratchet);
 	if (m->image >= 0)
 		close(m->image);
 	if (m->root >= 0)
@@ -260,37 +257,45 @@ static void inherit(void)
 	files_leave(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
 }
 
+/* The files that the settings name, and the addresses of the backends. */
+static int load(struct master *m)
+{
+	const struct deadline never = deadline_in(-1);
+	struct ratchet first;
+	struct trouble trouble;
+	int err = ratchet_start(&first, m->start.ticket_renewal_ms);
+
+	if (err)
+		return fail(EXIT_FAILED, "no randomness: %s", strerror(-err));
+	err = generation_load(&m->now, m->argc, m->argv, &m->self, &first, &trouble);
+	ratchet_wipe(&first);
+	if (!err)
+		err = generation_find_backends(&m->now, lookup_finish(&m->now.lookup, &never),
+					       &trouble);
+	return err ? fail(trouble.status, "%s", trouble.error) : EXIT_OK;
+}
+
 int serve(int argc, char **argv)
 {
-	struct master m = { .argc = argc,
-			    .argv = argv,
-			    .pid = getpid(),
-			    .image = -1,
-			    .root = -1,
-			    .loop.epoll = -1,
-			    .now = no_generation,
-			    .next = no_generation };
+	struct master m;
 	struct settings settings;
-	const struct deadline never = deadline_in(-1);
-	struct trouble trouble;
-	int status, err = 0;
+	int status, err;
 
+	master_set_up(&m, argc, argv);
+	reload_set_up(&m);
 	open_standard_fds();
 	inherit();
 	log_without_waiting();
 	prctl(PR_SET_DUMPABLE, 0); /* keys come into this memory */
 	m.wipes = wipe_start() == 0;
-	if (service_read(&m.start, &settings, argc, argv) == 0) {
-		if (settings.help)
-			return verb_help("serve");
-		err = ratchet_start(&m.ratchet, m.start.ticket_renewal_ms);
-	}
+	err = service_read(&m.start, &settings, argc, argv);
 	if (err)
-		return fail(EXIT_FAILED, "no randomness: %s", strerror(-err));
-	if (generation_load(&m.now, argc, argv, &m.self, &m.ratchet, &trouble) ||
-	    generation_find_backends(&m.now, lookup_finish(&m.now.lookup, &never), &trouble))
-		return fail(trouble.status, "%s", trouble.error);
-	status = prepare(&m);
+		return fail(settings_status(err), "%s", settings.error);
+	if (settings.help)
+		return verb_help("serve");
+	status = load(&m);
+	if (!status)
+		status = prepare(&m);
 	if (!status && !m.now.service.check_config)
 		status = run(&m);
 	clean_up(&m);

@@ -31,7 +31,7 @@ struct teams {
 	struct ledger *ledger;
 	unsigned generation; /* the newest */
 	unsigned serving;    /* the newest that has begun; 0: none yet */
-	unsigned grace_ms;   /* the longest that one of them was given */
+	unsigned grace_ms;   /* the longest that one of those that have served was given */
 	struct source begun; /* a pipe: of words of processes that have begun, or can't */
 	int begin;	     /* where they write theirs */
 	bool awaited;	     /* not all of the newest generation have */

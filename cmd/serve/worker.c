@@ -188,16 +188,12 @@ static void stop(void *arg)
 
 /* ---- session tickets ---- */
 
-/* Failing, it tries again after another period; till then the keys stay. */
 static void renew_keys(struct timer *timer)
 {
 	struct worker *w = owner_of(timer, struct worker, renewal);
-	struct ratchet *r = w->plan->ratchet;
-	uint64_t now = w->run.loop.now_ms;
+	uint64_t next = ratchet_renew(w->plan->ratchet, w->plan->config, w->run.loop.now_ms);
 
-	if (!ratchet_turn(r, now))
-		(void)!ratchet_give(r, w->plan->config);
-	(void)!loop_at(&w->run.loop, timer, r->next_ms > now ? r->next_ms : now + r->period_ms);
+	(void)!loop_at(&w->run.loop, timer, next);
 }
 
 /* ---- the start ---- */
