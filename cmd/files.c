@@ -2,6 +2,7 @@
 #include "files.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -45,4 +46,26 @@ void files_leave(unsigned first, unsigned last, unsigned flags)
 {
 	if (close_range(first, last, (int)flags) < 0 && !leave_listed(first, last, flags))
 		leave_possible(first, last, flags);
+}
+
+/* fcntl(2) calls it EINVAL that there can't be such a number. */
+int files_copy_high(int fd, int least)
+{
+	int high = fcntl(fd, F_DUPFD_CLOEXEC, least);
+
+	if (high >= 0)
+		return high;
+	return errno == EINVAL ? -EMFILE : -errno;
+}
+
+const char *files_remedy(int err)
+{
+	switch (err) {
+	case -EMFILE:
+		return "; the limit is to be raised (ulimit -n; systemd: LimitNOFILE=)";
+	case -ENFILE:
+		return "; the machine's limit is to be raised (sysctl fs.file-max)";
+	default:
+		return "";
+	}
 }

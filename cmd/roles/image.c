@@ -7,6 +7,7 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
+#include "files.h"
 #include "logfmt.h"
 
 /* Where there is no /proc, by the name that it was started by. */
@@ -21,9 +22,7 @@ int image_open(void)
 	if (fd < 0)
 		return -errno;
 	/* out of the way of those that the image is given */
-	high = fcntl(fd, F_DUPFD_CLOEXEC, IMAGE_FIRST_FD + IMAGE_FDS);
-	if (high < 0)
-		high = -errno;
+	high = files_copy_high(fd, IMAGE_FIRST_FD + IMAGE_FDS);
 	close(fd);
 	return high;
 }

@@ -14,7 +14,7 @@ static int load(struct generation *g, struct self_signed *self, char *error, siz
 	int err = g->service.self_signed && !self->pem ? self_signed_make(self) : 0;
 
 	if (err)
-		snprintf(error, size, "%s", strerror(-err));
+		snprintf(error, size, "self-signed certificate: %s", strerror(-err));
 	else
 		err = identities_load(&g->config, &g->service, self->pem ? self : NULL, &g->ratchet,
 				      error, size);

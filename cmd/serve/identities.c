@@ -25,7 +25,10 @@ struct load {
 
 static int fail(const struct load *l, int err, const char *sentence)
 {
-	snprintf(l->error, l->size, "%s", sentence ? sentence : strerror(-err));
+	if (sentence)
+		snprintf(l->error, l->size, "%s", sentence);
+	else
+		snprintf(l->error, l->size, "certificates: %s", strerror(-err));
 	return err;
 }
 
@@ -105,7 +108,7 @@ static int set_offer(const struct load *l, struct tlsfd_config *config)
 		err = tlsfd_config_set_alpn(config, s->alpn);
 	if (!err)
 		err = tlsfd_config_set_kernel(config, s->require_kernel ? TLSFD_KERNEL_REQUIRE :
-									   TLSFD_KERNEL_IF_THERE);
+									  TLSFD_KERNEL_IF_THERE);
 	/* one for each connection, resumed or not, is enough; a second costs 6 % of a handshake */
 	if (!err)
 		err = tlsfd_config_set_tickets(config, 1);

@@ -2,6 +2,7 @@
 #include "reload.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "logfmt.h"
@@ -68,6 +69,7 @@ static void stay(struct master *m, const char *why)
 
 static void renew(struct master *m)
 {
+	char why[128];
 	int err;
 
 	warn_of_what_stays(m);
@@ -75,10 +77,12 @@ static void renew(struct master *m)
 	m->changing = true;
 	m->new_port = master_mend_ports(m);
 	err = renew_teams(m);
-	if (err)
-		stay(m, strerror(-err));
-	else
+	if (!err) {
 		m->reloading = false; /* next is for the end of the change now */
+		return;
+	}
+	snprintf(why, sizeof(why), "start processes: %s", strerror(-err));
+	stay(m, why);
 }
 
 /* Processes are watched and replaced while the resolver is silent. */

@@ -85,6 +85,11 @@ static int fail(int status, const char *format, ...)
 	return status;
 }
 
+static int fail_at(const char *step, int err)
+{
+	return fail(EXIT_FAILED, "%s: %s%s", step, strerror(-err), files_remedy(err));
+}
+
 static int find_user(struct master *m)
 {
 	const struct service *s = &m->now.service;
@@ -130,13 +135,13 @@ static int open_ports(struct master *m)
 
 	m->listening = calloc(listen->count, sizeof(*m->listening));
 	if (!m->listening)
-		return fail(EXIT_FAILED, "memory is short");
+		return fail_at("ports", -ENOMEM);
 	for (size_t i = 0; i < listen->count; i++) {
 		int err = listening_open(&m->listening[i], listen->at[i], m->workers, error,
 					 sizeof(error));
 
 		if (err)
-			return fail(listening_status(err), "%s", error);
+			return fail(listening_status(err), "%s%s", error, files_remedy(err));
 		m->n_listening++;
 	}
 	return EXIT_OK;
@@ -156,7 +161,7 @@ static int prepare_metrics(struct master *m)
 		return EXIT_OK;
 	err = listening_open(&m->metrics.listening, s->metrics, 1, error, sizeof(error));
 	if (err)
-		return fail(listening_status(err), "metrics: %s", error);
+		return fail(listening_status(err), "metrics: %s%s", error, files_remedy(err));
 	m->metrics.plan = master_plan(m, &m->now, ROLE_METRICS);
 	return EXIT_OK;
 }
@@ -166,10 +171,8 @@ static int find_program(struct master *m)
 	m->image = m->metrics.image = image_open();
 	if (m->image >= 0)
 		return EXIT_OK;
-	return fail(EXIT_FAILED,
-		    "neither /proc/self/exe nor the name of this program can be opened: "
-		    "%s",
-		    strerror(-m->image));
+	return fail_at("neither /proc/self/exe nor the name of this program can be opened",
+		       m->image);
 }
 
 static unsigned count_cpus(void)
@@ -179,30 +182,61 @@ static unsigned count_cpus(void)
 	return sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : (unsigned)CPU_COUNT(&set);
 }
 
+static int open_loop(struct master *m)
+{
+	return loop_open(&m->loop);
+}
+
+static int open_ledger(struct master *m)
+{
+	return ledger_open(&m->ledger);
+}
+
+static int open_teams(struct master *m)
+{
+	return teams_open(&m->teams);
+}
+
+static int time_renewal(struct master *m)
+{
+	return loop_at(&m->loop, &m->renewal, m->now.ratchet.next_ms);
+}
+
+static int start_metrics(struct master *m)
+{
+	return m->now.service.metrics ? metrics_start(&m->metrics) : 0;
+}
+
+static int serve_all(struct master *m)
+{
+	return m->teams.first ? loop_run(&m->loop) : 0; /* else none could be started */
+}
+
+static const struct step {
+	const char *name;
+	int (*take)(struct master *m);
+} steps[] = {
+	{ "event loop", open_loop },
+	{ "signals", watch_signals },
+	{ "memory for counts", open_ledger },
+	{ "pipe from the processes", open_teams },
+	{ "timer", time_renewal },
+	{ "plan of the processes", master_begin },
+	{ "plan of the metrics process", start_metrics },
+	{ "event loop", serve_all },
+};
+
 static int run(struct master *m)
 {
-	const struct service *s = &m->now.service;
-	int err = loop_open(&m->loop);
-
 	if (!m->wipes)
 		log_error("warning", "what OpenSSL frees can't be wiped: it was in use before");
-	if (!err)
-		err = watch_signals(m);
-	if (!err)
-		err = ledger_open(&m->ledger);
-	if (!err)
-		err = teams_open(&m->teams);
-	if (!err)
-		err = loop_at(&m->loop, &m->renewal, m->now.ratchet.next_ms);
-	if (!err)
-		err = master_begin(m);
-	if (!err && s->metrics)
-		err = metrics_start(&m->metrics);
-	if (!err && m->teams.first) /* else none could be started */
-		err = loop_run(&m->loop);
-	if (err || *m->teams.trouble)
-		return fail(EXIT_FAILED, "%s", err ? strerror(-err) : m->teams.trouble);
-	return EXIT_OK;
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		int err = steps[i].take(m);
+
+		if (err)
+			return fail_at(steps[i].name, err);
+	}
+	return *m->teams.trouble ? fail(EXIT_FAILED, "%s", m->teams.trouble) : EXIT_OK;
 }
 
 static int prepare(struct master *m)
@@ -266,7 +300,7 @@ static int load(struct master *m)
 	int err = ratchet_start(&first, m->start.ticket_renewal_ms);
 
 	if (err)
-		return fail(EXIT_FAILED, "no randomness: %s", strerror(-err));
+		return fail_at("randomness", err);
 	err = generation_load(&m->now, m->argc, m->argv, &m->self, &first, &trouble);
 	ratchet_wipe(&first);
 	if (!err)

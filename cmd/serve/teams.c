@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "files.h"
 #include "logfmt.h"
 #include "roles/image.h"
 #include "roles/role.h"
@@ -259,8 +260,8 @@ static void note_failure(struct teams *ts, const struct team *team, enum role ro
 
 	if (is_awaited(ts, team)) {
 		if (!*ts->trouble)
-			snprintf(ts->trouble, TROUBLE, "%s process: %s: %s", role_name(role),
-				 word->step, strerror(-word->err));
+			snprintf(ts->trouble, TROUBLE, "%s process: %s: %s%s", role_name(role),
+				 word->step, strerror(-word->err), files_remedy(word->err));
 		return;
 	}
 	log_begin(&line, "worker");
@@ -349,42 +350,40 @@ static int open_pipe(struct teams *ts)
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return -errno;
 	ts->begun = (struct source){ ends[0], on_begun };
-	high = fcntl(ends[1], F_DUPFD_CLOEXEC, IMAGE_FIRST_FD + IMAGE_FDS);
+	high = files_copy_high(ends[1], IMAGE_FIRST_FD + IMAGE_FDS);
 	ts->begin = high;
-	if (high < 0 || fcntl(ends[0], F_SETFL, O_NONBLOCK) < 0)
+	if (high >= 0 && fcntl(ends[0], F_SETFL, O_NONBLOCK) < 0)
 		high = -errno;
 	close(ends[1]);
 	return high < 0 ? high : 0;
 }
 
-/* Nobody has served yet, and another try would fare no better. The first cause is told. */
-static void end_all(struct teams *ts, const char *who, const char *why)
+/* Nobody has served yet, and another try would fare no better: trouble says why. */
+static void end_all(struct teams *ts)
 {
-	if (!*ts->trouble)
-		snprintf(ts->trouble, TROUBLE, "%s: %s", who, why);
 	ts->stopping = true;
 	tell_all(ts, SIGKILL);
 }
 
-static void refuse(struct teams *ts, const char *who, const char *why)
+static void refuse(struct teams *ts)
 {
 	char trouble[TROUBLE];
 
-	snprintf(trouble, TROUBLE, "%s: %s", who, why);
-	if (*ts->trouble)
-		memcpy(trouble, ts->trouble, TROUBLE);
+	memcpy(trouble, ts->trouble, TROUBLE);
 	*ts->trouble = 0;
 	disown(ts);
 	ts->refused(ts->arg, trouble);
 }
 
-/* The newest generation can't begin. */
+/* The newest generation can't begin. The first cause is told. */
 static void not_begun(struct teams *ts, const char *who, const char *why)
 {
+	if (!*ts->trouble)
+		snprintf(ts->trouble, TROUBLE, "%s: %s", who, why);
 	if (ts->serving)
-		refuse(ts, who, why);
+		refuse(ts);
 	else
-		end_all(ts, who, why);
+		end_all(ts);
 }
 
 static void on_patience(struct timer *timer)
@@ -431,7 +430,9 @@ int teams_renew(struct teams *ts, unsigned count)
 		err = loop_at(ts->loop, &ts->patience, ts->loop->now_ms + PATIENCE_MS);
 	on_census(&ts->census);
 	if (err && !ts->serving) {
-		end_all(ts, "start processes", strerror(-err));
+		snprintf(ts->trouble, TROUBLE, "start processes: %s%s", strerror(-err),
+			 files_remedy(err));
+		end_all(ts);
 		remove_those_over(ts);
 		return 0;
 	}

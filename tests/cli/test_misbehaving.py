@@ -38,7 +38,8 @@ def test_one_that_hangs(serve, one, backend, role):
     server.signal(signal.SIGTERM)
     assert server.wait() == 0
     assert 1 < time.monotonic() - began < 8
-    assert [line["how"] for line in server.matching(event="stopping")] == ["grace", "killed"]
+    assert server.line(event="stopping")["how"] == "grace"
+    assert server.line(2, event="stopping")["how"] == "killed"
 
 
 # ---- they don't begin ----
@@ -66,19 +67,21 @@ def test_none_can_become_the_user(one):
     assert re.fullmatch("tlsfd serve: (data|handshake) process: become user nobody: Operation not permitted", said[0])
 
 
-def test_no_files_to_begin_with(one):
-    """Whatever it is that they are short for: there is an end, or they serve."""
-    ends = []
+@pytest.mark.parametrize("metrics", [[], ["--metrics", "127.0.0.1:0"]], ids=["plain", "metrics"])
+def test_no_files_to_begin_with(one, metrics):
+    """Whatever it is that they are short for: it is said, with what helps, or they serve."""
+    ends = set()
     for limit in range(8, 64):
-        status, events, said = start(one, around=("sh", "-c", f'ulimit -n {limit} && exec "$@"', "sh"))
+        status, events, said = start(one, *metrics, around=("sh", "-c", f'ulimit -n {limit} && exec "$@"', "sh"))
         if "listening" in events:
             assert status == 0
             break
-        ends.append(said)
         assert status == 7 and len(said) == 1
+        assert re.fullmatch("tlsfd serve: ([^:]+: )+Too many open files; the limit is to be raised .ulimit -n; .*", said[0])
+        ends.add(said[0].split(": ")[1])
     else:
         pytest.fail("no number of them is enough")
-    assert [said for said in ends if re.fullmatch("tlsfd serve: [a-z]+ process: [^:]+: Too many open files", said[0])]
+    assert {"memory for counts", "pipe from the processes", "data process"} <= ends
 
 
 # ---- what they have ----
