@@ -25,50 +25,7 @@
 #include "roles/image.h"
 #include "wipe.h"
 
-/* ---- signals ---- */
-
-static void stop(struct master *m)
-{
-	struct logline line;
-
-	log_begin(&line, "stopping");
-	log_text(&line, "how", m->teams.stopping ? "now" : "grace");
-	log_end(&line);
-	reload_drop(m);
-	master_close_ports(m);
-	teams_stop(&m->teams);
-}
-
-static void on_signal(struct source *source, uint32_t events)
-{
-	struct master *m = owner_of(source, struct master, signals);
-	struct signalfd_siginfo info;
-
-	(void)events;
-	if (read(source->fd, &info, sizeof(info)) != sizeof(info))
-		return;
-	if (info.ssi_signo == SIGCHLD)
-		master_bury_all(m);
-	else if (info.ssi_signo != SIGHUP)
-		stop(m);
-	else if (!m->teams.stopping)
-		reload(m);
-}
-
-static int watch_signals(struct master *m)
-{
-	static const int ours[] = { SIGHUP, SIGINT, SIGTERM, SIGCHLD };
-	sigset_t set;
-
-	sigemptyset(&set);
-	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
-		sigaddset(&set, ours[i]);
-	sigprocmask(SIG_SETMASK, &set, NULL);
-	m->signals = (struct source){ signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), on_signal };
-	return m->signals.fd < 0 ? -errno : loop_add(&m->loop, &m->signals, EPOLLIN);
-}
-
-/* ---- the start ---- */
+/* ---- before anybody is served ---- */
 
 static int fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -182,6 +139,93 @@ static unsigned count_cpus(void)
 	return sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : (unsigned)CPU_COUNT(&set);
 }
 
+/* The files that the settings name, and the addresses of the backends. */
+static int load(struct master *m)
+{
+	const struct deadline never = deadline_in(-1);
+	struct ratchet first;
+	struct trouble trouble;
+	int err = ratchet_start(&first, m->start.ticket_renewal_ms);
+
+	if (err)
+		return fail_at("randomness", err);
+	err = generation_load(&m->now, m->argc, m->argv, &m->self, &first, &trouble);
+	ratchet_wipe(&first);
+	if (!err)
+		err = generation_find_backends(&m->now, lookup_finish(&m->now.lookup, &never),
+					       &trouble);
+	return err ? fail(trouble.status, "%s", trouble.error) : EXIT_OK;
+}
+
+static int prepare(struct master *m)
+{
+	const struct service *s = &m->now.service;
+	int status = find_user(m);
+
+	m->workers = s->workers ? s->workers : count_cpus();
+	raise_fd_limit();
+	if (!s->check_config && geteuid() == 0)
+		m->root = confine_root();
+	if (!status)
+		status = find_program(m);
+	if (!status && !s->check_config)
+		status = open_ports(m);
+	if (!status)
+		status = prepare_metrics(m);
+	if (!status)
+		status = check_kernel(s);
+	if (!status && s->check_config) {
+		puts("the configuration is good");
+		status = finish_output(EXIT_OK);
+	}
+	return status;
+}
+
+/* ---- signals ---- */
+
+static void stop(struct master *m)
+{
+	struct logline line;
+
+	log_begin(&line, "stopping");
+	log_text(&line, "how", m->teams.stopping ? "now" : "grace");
+	log_end(&line);
+	reload_drop(m);
+	master_close_ports(m);
+	teams_stop(&m->teams);
+}
+
+static void on_signal(struct source *source, uint32_t events)
+{
+	struct master *m = owner_of(source, struct master, signals);
+	struct signalfd_siginfo info;
+
+	(void)events;
+	if (read(source->fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	if (info.ssi_signo == SIGCHLD)
+		master_bury_all(m);
+	else if (info.ssi_signo != SIGHUP)
+		stop(m);
+	else if (!m->teams.stopping)
+		reload(m);
+}
+
+static int watch_signals(struct master *m)
+{
+	static const int ours[] = { SIGHUP, SIGINT, SIGTERM, SIGCHLD };
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
+		sigaddset(&set, ours[i]);
+	sigprocmask(SIG_SETMASK, &set, NULL);
+	m->signals = (struct source){ signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), on_signal };
+	return m->signals.fd < 0 ? -errno : loop_add(&m->loop, &m->signals, EPOLLIN);
+}
+
+/* ---- the steps of the master ---- */
+
 static int open_loop(struct master *m)
 {
 	return loop_open(&m->loop);
@@ -239,29 +283,7 @@ static int run(struct master *m)
 	return *m->teams.trouble ? fail(EXIT_FAILED, "%s", m->teams.trouble) : EXIT_OK;
 }
 
-static int prepare(struct master *m)
-{
-	const struct service *s = &m->now.service;
-	int status = find_user(m);
-
-	m->workers = s->workers ? s->workers : count_cpus();
-	raise_fd_limit();
-	if (!s->check_config && geteuid() == 0)
-		m->root = confine_root();
-	if (!status)
-		status = find_program(m);
-	if (!status && !s->check_config)
-		status = open_ports(m);
-	if (!status)
-		status = prepare_metrics(m);
-	if (!status)
-		status = check_kernel(s);
-	if (!status && s->check_config) {
-		puts("the configuration is good");
-		status = finish_output(EXIT_OK);
-	}
-	return status;
-}
+/* ---- the verb ---- */
 
 static void clean_up(struct master *m)
 {
@@ -289,24 +311,6 @@ static void inherit(void)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* EFBIG has a line */
 	files_leave(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
-}
-
-/* The files that the settings name, and the addresses of the backends. */
-static int load(struct master *m)
-{
-	const struct deadline never = deadline_in(-1);
-	struct ratchet first;
-	struct trouble trouble;
-	int err = ratchet_start(&first, m->start.ticket_renewal_ms);
-
-	if (err)
-		return fail_at("randomness", err);
-	err = generation_load(&m->now, m->argc, m->argv, &m->self, &first, &trouble);
-	ratchet_wipe(&first);
-	if (!err)
-		err = generation_find_backends(&m->now, lookup_finish(&m->now.lookup, &never),
-					       &trouble);
-	return err ? fail(trouble.status, "%s", trouble.error) : EXIT_OK;
 }
 
 int serve(int argc, char **argv)
