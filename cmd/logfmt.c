@@ -330,6 +330,14 @@ void log_error(const char *event, const char *format, ...)
 	log_end(&line);
 }
 
+/* A name or a word of a file can have them: it stays one line, and moves nobody's cursor. */
+static void hide_controls(struct logline *line)
+{
+	for (size_t i = 0; i < line->size; i++)
+		if ((unsigned char)line->text[i] < ' ' || line->text[i] == 0x7f)
+			line->text[i] = '?';
+}
+
 void log_sentence(const char *format, ...)
 {
 	struct logline line;
@@ -343,5 +351,6 @@ void log_sentence(const char *format, ...)
 		return;
 	/* the last is for the end of the line */
 	line.size = (size_t)size < sizeof(line.text) ? (size_t)size : sizeof(line.text) - 1;
+	hide_controls(&line);
 	log_end(&line);
 }

@@ -170,7 +170,7 @@ static int read_line(struct settings *settings, char *name)
 	}
 	setting = find(settings->table, name);
 	if (!setting || setting->set == set_config)
-		return settings_fail(settings, -EINVAL, "no setting '%s'", name);
+		return settings_fail(settings, -EINVAL, "no setting '%.60s'", name);
 	if (setting->argument && !*value)
 		return settings_fail(settings, -EINVAL, "%s wants a value: %s", name,
 				     setting->argument);
@@ -179,20 +179,31 @@ static int read_line(struct settings *settings, char *name)
 	return setting->set(settings, setting, setting->argument ? value : NULL);
 }
 
+/* Editors of other systems begin UTF-8 with a mark. UTF-16 has zero bytes. */
+static int take_line(struct settings *settings, char *line, size_t size, bool first)
+{
+	static const char mark[] = "\xef\xbb\xbf";
+	char *name;
+
+	if (strlen(line) != size)
+		return settings_fail(settings, -EINVAL, "a zero byte: not a file of text in UTF-8");
+	if (first && !strncmp(line, mark, strlen(mark)))
+		line += strlen(mark);
+	name = trim(line);
+	return !*name || *name == '#' ? 0 : read_line(settings, name);
+}
+
 static int read_lines(struct settings *settings, const char *path, FILE *file)
 {
 	char *line = NULL;
 	size_t room = 0;
 	unsigned number = 0;
+	ssize_t size;
 	int err = 0;
 
-	while (!err && getline(&line, &room, file) >= 0) {
-		char *name = trim(line);
-
+	while (!err && (size = getline(&line, &room, file)) >= 0) {
 		number++;
-		if (!*name || *name == '#')
-			continue;
-		err = read_line(settings, name);
+		err = take_line(settings, line, (size_t)size, number == 1);
 		if (err)
 			fail_at(settings, err, path, number);
 	}

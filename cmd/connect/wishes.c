@@ -130,21 +130,21 @@ static int check_listen(struct settings *s, const struct wishes *w)
 
 	for (size_t i = 0; i < sizeof(with_listen) / sizeof(*with_listen); i++)
 		if (!w->listen.count && settings_said(s, with_listen[i]))
-			return settings_fail(s, -EINVAL, "%s wants listen", with_listen[i]);
+			return settings_fail(s, -EINVAL, "--%s needs --listen", with_listen[i]);
 	return 0;
 }
 
 int wishes_check(struct settings *s, const struct wishes *w)
 {
 	if (w->min > w->max)
-		return settings_fail(s, -EINVAL, "min-version is above max-version");
+		return settings_fail(s, -EINVAL, "--min-version is above --max-version");
 	if (w->only_ipv4 && w->only_ipv6)
-		return settings_fail(s, -EINVAL, "ipv4 and ipv6 exclude each other");
+		return settings_fail(s, -EINVAL, "--ipv4 and --ipv6 exclude each other");
 	if (w->session && (w->listen.count || w->no_resumption))
-		return settings_fail(s, -EINVAL, "session and %s exclude each other",
+		return settings_fail(s, -EINVAL, "--session and --%s exclude each other",
 				     w->no_resumption ? "no-resumption" : "listen");
 	if (w->key && !w->certificate)
-		return settings_fail(s, -EINVAL, "key wants cert");
+		return settings_fail(s, -EINVAL, "--key needs --cert");
 	return check_listen(s, w);
 }
 

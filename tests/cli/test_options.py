@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from connecting import HANDSHAKE, KERNEL, OK, Server, connect, one_line, only, receive_all, refused, said, tls, V12
+from connecting import BIN, CONFIG, HANDSHAKE, KERNEL, OK, Server, connect, one_line, only, receive_all, refused, said, tls, V12
 from serving import LIMIT, Authority, Serve, answer, expected_place, openssl, saying, wait_for
 
 NO_KERNEL_HAS = "ECDHE-ECDSA-AES128-SHA256"
@@ -250,6 +250,31 @@ def test_connect_without_a_limit_of_time(certs):
     server = Server(tls(certs, receive_all))
     assert connect(server.port, "--ca", certs.root, "--timeout", "0", stdin=b"x").returncode == OK
     assert server.finish() == b"x"
+
+
+# ---- both ----
+
+@pytest.mark.parametrize("text, sentence", [
+    (b"\xef\xbb\xbfbogus 1\r\n", "line 1: no setting 'bogus'\n"),  # the mark is no part of the name
+    (b"# one\r\n\xef\xbb\xbfverify-depth 0\r\n", "line 2: no setting '\xef\xbb\xbfverify-depth'\n"),
+    ("verify-depth 0\n".encode("utf-16"), "line 1: a zero byte"),
+    (b"verify-depth 0\0\n", "line 1: a zero byte"),
+    (b"a" * 100000, "line 1: no setting '%s'\n" % ("a" * 60)),
+    (b"bo\x1b[2Jgus\n", "line 1: no setting 'bo?[2Jgus'\n"),
+    (b"\xef\xbb\xbfverify-depth 101\r\n", "line 1: verify-depth: a number from 0 to 100 is wanted, not '101'\n"),
+    (b"verify-depth 101", "line 1: verify-depth: a number from 0 to 100 is wanted, not '101'\n"),
+])
+@pytest.mark.parametrize("verb", ["serve", "connect"])
+def test_config_files_of_other_editors(tmp_path, verb, text, sentence):
+    (tmp_path / "config").write_bytes(text)
+    done = subprocess.run([BIN, verb, "--config", str(tmp_path / "config")], stdin=subprocess.DEVNULL,
+                          capture_output=True, timeout=LIMIT, check=False)
+    said = done.stderr.decode("latin1")
+    assert done.returncode == 2 and sentence in said and said.count("\n") == 1, said
+
+
+def test_one_line_whatever_is_in_it():
+    one_line(connect(1, "--ca", "/no\nsuch\x1b[2J file"), CONFIG, "/no?such?[2J file: No such file")
 
 
 def test_connect_grace(certs):

@@ -209,7 +209,7 @@ def test_session_of_another_client(certs, start, tmp_path):
 
 @pytest.mark.parametrize("more", [["--listen", "127.0.0.1:0"], ["--no-resumption"]])
 def test_options_that_exclude_each_other(tmp_path, more):
-    one_line(connect(1, "--session", tmp_path / "session", *more), USAGE, "session and", "exclude")
+    one_line(connect(1, "--session", tmp_path / "session", *more), USAGE, "--session and --", "exclude")
 
 
 # ---- memory ----
