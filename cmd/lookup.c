@@ -180,6 +180,20 @@ static int start(struct lookup *l)
 
 /* ---- the answers ---- */
 
+static const char *why(const struct answer *a)
+{
+	switch (a->status) {
+	case EAI_SYSTEM:
+		return strerrordesc_np(a->err);
+	case EAI_SERVICE: /* "Servname not supported for ai_socktype" */
+		return "no such port: neither a number nor the name of a service";
+	case EAI_ADDRFAMILY: /* "Address family for hostname not supported" */
+		return "no address of this family (IPv4, IPv6)";
+	default:
+		return gai_strerror(a->status);
+	}
+}
+
 static int take_answer(struct lookup *l, const struct answer *a)
 {
 	struct target *target = &l->targets[a->target];
@@ -188,7 +202,7 @@ static int take_answer(struct lookup *l, const struct answer *a)
 		return target_add(target, &a->address);
 	if (a->status == EAI_MEMORY)
 		return -ENOMEM;
-	target->error = a->status == EAI_SYSTEM ? strerrordesc_np(a->err) : gai_strerror(a->status);
+	target->error = why(a);
 	return -ENOENT;
 }
 

@@ -13,7 +13,7 @@ static int read_key(struct pem *pem, EVP_PKEY **key)
 	int n = pem_next_key(pem, key);
 
 	if (n == 0)
-		return config_fail(pem->config, -EINVAL, "%s: no private key in it", pem->name);
+		return config_fail(pem->config, -EINVAL, "%s: no private key in it, in PEM", pem->name);
 	return n < 0 ? n : 0;
 }
 

@@ -57,6 +57,13 @@ static int fail_certificate(struct tlsfd *c, enum way way)
 		     X509_verify_cert_error_string(result));
 }
 
+/* Its very first bytes are no header of a record: a banner, or a line of another protocol. */
+static bool is_no_tls(const struct tlsfd *c, int reason)
+{
+	return reason == SSL_R_WRONG_VERSION_NUMBER &&
+	       BIO_number_read(SSL_get_rbio(c->ssl)) <= SSL3_RT_HEADER_LENGTH;
+}
+
 static int fail_protocol(struct tlsfd *c, enum way way)
 {
 	unsigned long error = ERR_peek_error();
@@ -79,6 +86,8 @@ static int fail_protocol(struct tlsfd *c, enum way way)
 			     SSL_alert_desc_string_long(reason - SSL_AD_REASON_OFFSET));
 	if (reason == ERR_R_MALLOC_FAILURE)
 		return failf(c, way, -ENOMEM, "memory is short");
+	if (is_no_tls(c, reason))
+		return failf(c, way, -EPROTO, "the peer does not speak TLS");
 	return failf(c, way, -EPROTO, "TLS failed: %s", text ? text : "OpenSSL does not say why");
 }
 

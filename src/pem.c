@@ -151,7 +151,7 @@ int pem_certificates(struct pem *pem, STACK_OF(X509) **certs)
 		return -ENOMEM;
 	err = collect(pem, *certs);
 	if (!err && sk_X509_num(*certs) == 0)
-		err = config_fail(pem->config, -EINVAL, "%s: no certificate in it", pem->name);
+		err = config_fail(pem->config, -EINVAL, "%s: no certificate in it, in PEM", pem->name);
 	if (!err)
 		return 0;
 	sk_X509_pop_free(*certs, X509_free);

@@ -54,7 +54,7 @@ static int collect_crls(struct pem *pem, STACK_OF(X509_CRL) *crls)
 			return -ENOMEM;
 		}
 	if (n == 0 && sk_X509_CRL_num(crls) == 0)
-		return config_fail(pem->config, -EINVAL, "%s: no revocation list in it", pem->name);
+		return config_fail(pem->config, -EINVAL, "%s: no revocation list in it, in PEM", pem->name);
 	return n;
 }
 

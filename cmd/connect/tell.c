@@ -22,6 +22,26 @@ static const struct tlsfd_report *kernel_refusal(const struct client *client)
 	return tls ? tlsfd_report(tls) : NULL;
 }
 
+/* What the sentences of the library and of OpenSSL begin or end with, and what helps. */
+static const char *remedy_of(const char *sentence)
+{
+	static const struct {
+		const char *part, *remedy;
+	} known[] = {
+		{ "does not speak TLS", "one that begins in plain text wants --starttls" },
+		{ "local issuer certificate",
+		  "--ca FILE if its authority is not one of the system's; or it sends no chain" },
+		{ "self-signed certificate", "--ca FILE with it, if it is to be trusted" },
+		{ "hostname mismatch", "--name NAME if it is for another name" },
+		{ "IP address mismatch", "--name NAME if it is for a name" },
+	};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
+		if (strstr(sentence, known[i].part))
+			return known[i].remedy;
+	return NULL;
+}
+
 const char *tell_failure(const struct client *client, int err, char *text, size_t size)
 {
 	static const char *const stages[] = {
@@ -33,6 +53,8 @@ const char *tell_failure(const struct client *client, int err, char *text, size_
 	const struct tlsfd_report *report = kernel_refusal(client);
 	const char *remedy = report ? tlsfd_report_remedy(report) : NULL;
 
+	if (sentence && !remedy)
+		remedy = remedy_of(sentence);
 	snprintf(text, size, "%s: %s%s%s", stages[client ? client_stage(client) : STAGE_DIAL],
 		 sentence ? sentence : strerrordesc_np(-err), remedy ? "; " : "",
 		 remedy ? remedy : "");

@@ -192,16 +192,17 @@ def test_gnutls_serv_sends_a_file(start, certs, tmp_path, version):
 # ---- verification ----
 
 @each_version
-@pytest.mark.parametrize("options, word", [
-    ([], "certificate"),
-    (["--ca", "ROOT", "--name", "other.example"], "mismatch"),
-    (["--ca", "CLIENT"], "certificate"),
-], ids=["unknown-root", "wrong-name", "wrong-root"])
-def test_certificate_is_not_accepted(certs, options, word, version):
+@pytest.mark.parametrize("options, words", [
+    ([], ["certificate; --ca FILE"]),
+    (["--ca", "ROOT", "--name", "other.example"], ["mismatch; --name NAME"]),
+    (["--ca", "ROOT", "--name", "192.0.2.1"], ["mismatch; --name NAME"]),
+    (["--ca", "CLIENT"], ["certificate; --ca FILE"]),
+], ids=["unknown-root", "wrong-name", "wrong-address", "wrong-root"])
+def test_certificate_is_not_accepted(certs, options, words, version):
     server = Server(lambda plain: refused(plain, certs, only(version)))
     names = {"ROOT": certs.root, "CLIENT": certs.client}
     done = connect(server.port, *[names.get(o, o) for o in options], stdin=b"secret")
-    one_line(done, UNVERIFIED, word, f"localhost:{server.port}")
+    one_line(done, UNVERIFIED, *words, f"localhost:{server.port}")
     assert done.stdout == b""
     assert server.finish() == b""
 

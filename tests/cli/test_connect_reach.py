@@ -15,9 +15,11 @@ from connecting import (BIN, HANDSHAKE, LIMIT, OK, TIMEOUT, UNREACHABLE, Server,
 
 # ---- servers that are none ----
 
-def test_plain_http():
-    server = Server(lambda plain: (plain.recv(1000), plain.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")))
-    one_line(connect(server.port), HANDSHAKE)
+@pytest.mark.parametrize("text", [b"HTTP/1.0 400 Bad Request\r\n\r\n", b"220 mail.example ESMTP\r\n",
+                                  b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n"], ids=["http", "smtp", "ssh"])
+def test_plain_text(text):
+    server = Server(lambda plain: (plain.recv(1000), plain.sendall(text)))
+    one_line(connect(server.port), HANDSHAKE, "does not speak TLS; ", "--starttls")
     server.finish()
 
 
@@ -178,6 +180,11 @@ def test_one_family(certs, named, option, refused_by):
 
 def test_no_such_name():
     one_line(connect(1, host="nothing.invalid"), UNREACHABLE, "nothing.invalid")
+
+
+@pytest.mark.parametrize("port", ["http/", "//localhost", "no-such-service"])
+def test_no_such_port(port):
+    one_line(connect(port), UNREACHABLE, "no such port")
 
 
 def test_nobody_listens():

@@ -17,7 +17,7 @@ import time
 
 import pytest
 
-from serving import BIN, CUT, LIMIT, answer, expected_place, keepalive, parse, saying, unused_port, wait_for, web
+from serving import BIN, CUT, LIMIT, answer, expected_place, keepalive, openssl, parse, saying, unused_port, wait_for, web
 
 
 def refused(*options):
@@ -381,7 +381,9 @@ def bad(ca):
     yield 4, "/dev/null: neither", [*base, "--cert", "/dev/null"]
     yield 4, "/dev/null: neither", [*base, "--cert", cert, "--key", "/dev/null"]
     yield 4, "/dev/null: neither", good + ["--ocsp", "/dev/null"]
-    yield 4, "no private key", [*base, "--cert", cert, "--key", cert]
+    yield 4, "no private key in it, in PEM", [*base, "--cert", cert, "--key", cert]
+    openssl("x509", "-in", cert, "-outform", "DER", "-out", cert + ".der")
+    yield 4, "bad.example.pem.der: no certificate in it, in PEM", [*base, "--cert", cert + ".der", "--key", key]
     yield 4, "not the first certificate's", [*base, "--cert", cert, "--key", other]
     yield 4, "no.such.folder", [*base, "--cert-dir", "/no.such.folder"]
     yield 4, "ciphers", good + ["--ciphers", "NO-SUCH"]

@@ -274,9 +274,14 @@ static void test_rudeness_is_named(void **state)
 	const struct rude http = { SAYS("GET / HTTP/1.1\r\n\r\n"), false, false, -EPROTO,
 				   "http request" };
 
+	const struct rude plain = { SAYS("220 mail.example ESMTP\r\n"), false, false, -EPROTO,
+				    "does not speak TLS" };
+
 	(void)state;
 	check_rude(&http, true);
 	check_rude(&alert, false);
+	check_rude(&plain, true);
+	check_rude(&plain, false);
 }
 
 /* Nothing but the handshake may come before it is done. */
