@@ -133,6 +133,8 @@ static const char *bind_error(int err)
 		return "no such address on this machine";
 	case -EACCES:
 		return "ports below 1024 are for root (CAP_NET_BIND_SERVICE)";
+	case -EINVAL:
+		return "a link-local address wants its interface: [fe80::1%eth0]:PORT";
 	default:
 		return strerror(-err);
 	}

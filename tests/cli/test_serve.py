@@ -389,6 +389,7 @@ def bad(ca):
     yield 4, "ciphers", good + ["--ciphers", "NO-SUCH"]
     yield 4, "no.such.file", good + ["--client-ca", "/no.such.file"]
     yield 4, "no-such-user", good + ["--user", "no-such-user"]
+    yield 2, "wants its interface", ["--listen", "[fe80::1]:0", *good[2:]]
     yield 5, "no such address", ["--listen", "203.0.113.1:0", *good[2:]]
 
 
