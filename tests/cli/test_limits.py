@@ -50,9 +50,8 @@ def test_a_handshake_has_its_time(serve, one, backend):
                 assert answer(connection) == b"hello"
 
 
-@pytest.mark.parametrize("workers, most", [(1, 4), (2, 5)])
-def test_the_limit_holds_over_reloads(serve, one, backend, workers, most):
-    server = serve("--workers", str(workers), "--forward", backend().target, *one, "--max-connections", str(most))
+def clients(server):
+    """A list of the connections that are served, and a function that begins some more."""
     served = []
 
     def client():
@@ -62,9 +61,17 @@ def test_the_limit_holds_over_reloads(serve, one, backend, workers, most):
             if connection.recv(1):
                 served.append(connection)
 
-    def many_want_in():
-        for _ in range(15):
+    def want_in(count):
+        for _ in range(count):
             threading.Thread(target=client, daemon=True).start()
+
+    return served, want_in
+
+
+@pytest.mark.parametrize("workers, most", [(1, 4), (2, 5)])
+def test_the_limit_holds_over_reloads(serve, one, backend, workers, most):
+    server = serve("--workers", str(workers), "--forward", backend().target, *one, "--max-connections", str(most))
+    served, want_in = clients(server)
 
     def are_served(count):
         wait_for(lambda: len(served) >= count)
@@ -75,12 +82,12 @@ def test_the_limit_holds_over_reloads(serve, one, backend, workers, most):
         with server.connect() as connection:
             connection.unwrap()
     server.line(10, event="connection")
-    many_want_in()
+    want_in(15)
     are_served(most)
     for generation in range(2, 4):
         server.signal(signal.SIGHUP)
         server.line(event="reload", generation=str(generation))
-        many_want_in()
+        want_in(15)
         are_served(most)
     served[0].close()  # nobody is told of it, so the workers have to look
     are_served(most + 1)
@@ -90,26 +97,14 @@ def test_the_limit_holds_over_reloads(serve, one, backend, workers, most):
 def test_the_limit_holds_for_who_replaces_another(serve, one, backend):
     """The data process has connections that the new one has not brought."""
     server = serve("--workers", "1", "--forward", backend().target, *one, "--max-connections", "4")
-    served = []
+    served, want_in = clients(server)
 
-    def client():
-        with contextlib.suppress(OSError):  # the server ends at last
-            connection = server.connect()
-            connection.sendall(b"x")
-            if connection.recv(1):
-                served.append(connection)
-
-    def want_in():
-        threading.Thread(target=client, daemon=True).start()
-
-    for _ in range(4):
-        want_in()
+    want_in(4)
     wait_for(lambda: len(served) == 4)
     before = server.workers("handshake")
     os.kill(before[0], signal.SIGKILL)
     wait_for(lambda: set(server.workers("handshake")) - set(before))
-    for _ in range(10):
-        want_in()
+    want_in(10)
     time.sleep(0.5)
     assert len(served) == 4
     served[0].close()
