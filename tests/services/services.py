@@ -19,7 +19,7 @@ import pytest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[1:1] = [os.path.join(HERE, "..", "cli"), os.path.join(HERE, "..", "peers")]
-from serving import BIN, Serve, openssl, parse, unused_port  # noqa: E402,F401
+from serving import BIN, Serve, openssl, parse, unused_port, wait_for  # noqa: E402,F401
 from peers import LIMIT, Certificates, Program, missing, need  # noqa: E402,F401
 
 VERSIONS = {"1.2": "TLSv1.2", "1.3": "TLSv1.3"}
@@ -55,12 +55,18 @@ class Folder:
         os.chmod(self.path, 0o755)
         self.give(self.path)
 
-    def give(self, path):
-        owner = pwd.getpwnam(self.user)
+    def give(self, path, user=None):
+        owner = pwd.getpwnam(user or self.user)
         os.chown(path, owner.pw_uid, owner.pw_gid)
 
     def at(self, name):
         return os.path.join(self.path, name)
+
+    def make(self, name, user=None):
+        """A folder in it."""
+        os.mkdir(self.at(name))
+        self.give(self.at(name), user)
+        return self.at(name)
 
     def write(self, name, text):
         with open(self.at(name), "wb" if isinstance(text, bytes) else "w") as file:

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""tlsfd connect --starttls with Exim, Dovecot (IMAP and POP3) and Prosody (XMPP)."""
+"""tlsfd connect --starttls with Exim, Postfix, Dovecot (IMAP and POP3) and Prosody (XMPP)."""
 import base64
 import contextlib
 import glob
 import os
+import pwd
+import re
 import smtplib
 import socket
+import subprocess
 
 import pytest
 
-from services import BIN, LIMIT, MEGABYTE, digest, each_version, in_kernel, run, unused_port
+from services import BIN, HERE, LIMIT, MEGABYTE, digest, each_version, in_kernel, missing, run, unused_port, wait_for
 
 USER, PASSWORD = "somebody", "secret"
 
@@ -45,9 +48,22 @@ class Dialogue:
 
 # ---- SMTP ----
 
+class Mailbox:
+    """A server's port, and how the newest letter in it is found."""
+
+    def __init__(self, port, pattern, skip=b""):
+        self.port, self.pattern, self.skip = port, pattern, skip
+
+    def newest(self):
+        """Behind what the server has put in front."""
+        wait_for(lambda: glob.glob(self.pattern, recursive=True))
+        with open(max(glob.glob(self.pattern, recursive=True), key=os.path.getmtime), "rb") as file:
+            return file.read().split(self.skip, 1)[1]
+
+
 @pytest.fixture(scope="module")
 def exim(daemon, folder, certs):
-    """Keeps what it takes in its queue: the folder of that, its port."""
+    """By GnuTLS. Keeps what it takes in its queue."""
     place, port = folder("Debian-exim"), unused_port()
     config = folder().write("exim.conf", f"""
 primary_hostname = localhost
@@ -67,32 +83,93 @@ only_with_tls:
   accept
 """)
     daemon(place, "exim4", "-C", config, "-bdf", "-oX", port, "-oP", place.at("pid"), port=port)
-    return place, port
+    return Mailbox(port, place.at("spool/input/**/*-D"), b"\n")  # the first line is the file's name
+
+
+@pytest.fixture(scope="module")
+def postfix(daemon, folder, certs):
+    """By OpenSSL. Delivers. It runs from the folder that it was unpacked in."""
+    unpacked = subprocess.run([os.path.join(HERE, "../../lab/prepare"), "--path", "postfix"], check=True,
+                              capture_output=True, text=True).stdout.strip()
+    programs = unpacked + "/usr/lib/postfix"
+    if not os.path.exists(programs):
+        missing("Postfix (lab/prepare postfix)")
+    place, port, owner = folder("mail"), unused_port(), pwd.getpwnam("mail")
+    config = place.make("config", "root")
+    place.make("queue", "root")
+    for name in "active", "bounce", "defer", "deferred", "incoming", "maildrop", "pid", "private", "public":
+        place.make("queue/" + name, "root" if name == "pid" else None)
+    place.write("config/main.cf", f"""
+compatibility_level = 3.6
+queue_directory = {place.at("queue")}
+data_directory = {place.make("data")}
+daemon_directory = {programs}/sbin
+command_directory = {unpacked}/usr/sbin
+shlib_directory = {programs}
+import_environment = MAIL_CONFIG LD_LIBRARY_PATH={programs}
+maillog_file = {place.at("mail.log")}
+maillog_file_prefixes = {place.path}
+mail_owner = mail
+setgid_group = news
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+disable_dns_lookups = yes
+smtpd_peername_lookup = no
+myhostname = localhost
+mydestination =
+local_recipient_maps =
+smtpd_tls_security_level = encrypt
+smtpd_tls_chain_files = {place.copy(certs.server_key)}, {place.copy(certs.server)}
+message_size_limit = 50000000
+virtual_mailbox_limit = 50000000
+virtual_mailbox_domains = localhost
+virtual_mailbox_base = {place.path}
+virtual_mailbox_maps = static:box/
+virtual_minimum_uid = 1
+virtual_uid_maps = static:{owner.pw_uid}
+virtual_gid_maps = static:{owner.pw_gid}
+""")
+    place.write("config/master.cf", f"""
+{port} inet n - n - - smtpd
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+rewrite unix - - n - - trivial-rewrite
+tlsmgr unix - - n 1000? 1 tlsmgr
+virtual unix - n n - - virtual
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+anvil unix - - n - 1 anvil
+postlog unix-dgram n - n - 1 postlogd
+""")
+    daemon(place, programs + "/sbin/master", "-c", config, "-d", port=port,
+           env={**os.environ, "LD_LIBRARY_PATH": programs})
+    return Mailbox(port, place.at("box/new/*"), b"\n\n")
+
+
+@pytest.fixture(params=["exim", "postfix"])
+def mailbox(request):
+    return request.getfixturevalue(request.param)
 
 
 @each_version
-def test_exim(exim, connect, version):
-    """A letter of 5 MB lies in its queue."""
-    place, port = exim
-    tunnel = connect(port, "--starttls", "smtp", "--max-version", version)
+def test_smtp(mailbox, connect, version):
+    """A letter of 5 MB arrives."""
+    tunnel = connect(mailbox.port, "--starttls", "smtp", "--max-version", version)
     client, text = smtplib.SMTP(timeout=LIMIT, local_hostname="localhost"), letter(5 * MEGABYTE)
     client.sock = socket.create_connection(("127.0.0.1", tunnel.port), LIMIT)  # no greeting comes
     assert client.ehlo()[0] == 250 and not client.has_extn("starttls")
     client.sendmail("from@localhost", ["to@localhost"], text)
     assert client.quit()[0] == 221
-    line = tunnel.line(event="connection")
-    in_kernel(line, version="TLSv" + version)
-    queued = max(glob.glob(place.at("spool/input/**/*-D"), recursive=True), key=os.path.getmtime)
-    with open(queued, "rb") as file:
-        body = file.read().split(b"\n", 1)[1]  # its first line is the file's name
-    assert digest(body) == digest(text.split(b"\r\n\r\n", 1)[1].replace(b"\r\n", b"\n"))
+    in_kernel(tunnel.line(event="connection"), version="TLSv" + version)
+    body = text.split(b"\r\n\r\n", 1)[1].replace(b"\r\n", b"\n")
+    wait_for(lambda: digest(mailbox.newest()) == digest(body))
 
 
-def test_exim_at_stdin(exim, certs):
+def test_smtp_at_stdin(mailbox, certs):
     """What the manual's example asks."""
-    said = run(BIN, "connect", "--require-kernel", "--ca", certs.root, "--starttls", "smtp", f"localhost:{exim[1]}",
-               input=b"EHLO example.net\r\nQUIT\r\n")
-    assert said.startswith(b"250-localhost Hello example.net") and b"\r\n221 localhost closing connection\r\n" in said
+    said = run(BIN, "connect", "--require-kernel", "--ca", certs.root, "--no-half-close", "--starttls", "smtp",
+               f"localhost:{mailbox.port}", input=b"EHLO example.net\r\nQUIT\r\n")
+    assert said.startswith(b"250-localhost") and re.search(rb"\r\n221 .*\r\n$", said), said
 
 
 # ---- IMAP, POP3 ----
@@ -187,8 +264,7 @@ log = {{ {{ levels = {{ min = "info" }}, to = "console" }} }}
 VirtualHost "localhost"
 """)
     for sub in "data", "data/localhost", "data/localhost/accounts":
-        os.mkdir(place.at(sub))
-        place.give(place.at(sub))
+        place.make(sub)
     place.write(f"data/localhost/accounts/{USER}.dat", f'return {{ ["password"] = "{PASSWORD}" }};\n')
     daemon(place, "setpriv", "--reuid", "prosody", "--regid", "prosody", "--clear-groups", "prosody", "--config",
            config, "-F", port=port, cwd=place.path)
