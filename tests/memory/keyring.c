@@ -268,6 +268,33 @@ static void test_server_names(void **state)
 					 i == j);
 }
 
+/* ---- early data ---- */
+
+/* No ticket allows it, and nothing is read of a client that sends it all the same. */
+static void test_early_data(void **state)
+{
+	struct tlsfd_config *config = config_of(&pki.good);
+	SSL_CTX *ctx = client_of(TLS1_3_VERSION);
+	SSL_SESSION *session = NULL;
+	struct meeting m;
+	size_t sent;
+
+	(void)state;
+	connects(config, TLS1_3_VERSION, NULL, &session);
+	assert_int_equal(SSL_SESSION_get_max_early_data(session), 0);
+	assert_int_equal(SSL_SESSION_set_max_early_data(session, 100), 1);
+	meet_open(&m, config, true, ctx, NULL);
+	assert_int_equal(SSL_set_session(m.peer, session), 1);
+	assert_int_equal(SSL_write_early_data(m.peer, "early", 5, &sent), 1);
+	meet_shake(&m);
+	assert_int_equal(m.err, -EPROTO);
+	assert_says(tlsfd_error(m.c), "early data");
+	meet_close(&m);
+	SSL_SESSION_free(session);
+	SSL_CTX_free(ctx);
+	tlsfd_config_free(config);
+}
+
 /* ---- the call ---- */
 
 static void test_refusals(void **state)
@@ -301,7 +328,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_same_keys),    cmocka_unit_test(test_keys_change),
 		cmocka_unit_test(test_trust),	     cmocka_unit_test(test_names),
-		cmocka_unit_test(test_server_names), cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_server_names), cmocka_unit_test(test_early_data),
+		cmocka_unit_test(test_refusals),
 	};
 
 	return meet_run(tests, LENGTH(tests), make, NULL);
