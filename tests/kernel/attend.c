@@ -35,7 +35,7 @@ static int read_bare(struct tested *t, char *text, size_t n)
 			continue;
 		}
 		next = tlsfd_attend(t->c, directions, got < 0 ? -errno : 0);
-		if (next == -EAGAIN && poll(&wait, 1, 5000) == 1)
+		if (next == -EAGAIN && poll(&wait, 1, PATIENCE_MS) == 1)
 			continue;
 		if (next != 1)
 			return next;

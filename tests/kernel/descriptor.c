@@ -299,7 +299,7 @@ static void test_epoll(void **state)
 	assert_int_equal(epoll_wait(ep, &ev, 1, 0), 0);
 	for (int i = 0; i < 3; i++) {
 		peer_writes(l, SOME);
-		assert_int_equal(epoll_wait(ep, &ev, 1, 5000), 1);
+		assert_int_equal(epoll_wait(ep, &ev, 1, PATIENCE_MS), 1);
 		assert_int_equal(ev.data.fd, l->us.fd);
 		assert_true(ev.events & EPOLLIN);
 		assert_int_equal(read(l->us.fd, in, SOME), SOME);
@@ -323,7 +323,7 @@ static void start_ring(struct io_uring *ring)
 /* What the one request that was prepared returns. */
 static int ring_result(struct io_uring *ring)
 {
-	struct __kernel_timespec limit = { .tv_sec = 5 };
+	struct __kernel_timespec limit = { .tv_sec = PATIENCE_MS / 1000 };
 	struct io_uring_cqe *cqe;
 	int result;
 
@@ -359,7 +359,7 @@ static void test_io_uring_recv_first(void **state)
 {
 	struct link *l = bare_link(state);
 	struct io_uring_cqe *cqe;
-	struct __kernel_timespec limit = { .tv_sec = 5 };
+	struct __kernel_timespec limit = { .tv_sec = PATIENCE_MS / 1000 };
 	struct io_uring ring;
 	uint8_t in[SOME];
 
@@ -533,7 +533,7 @@ static void echo_on_received_fd(int through)
 
 	while (have < SOME) {
 		struct pollfd p = { .fd = fd, .events = POLLIN };
-		ssize_t n = poll(&p, 1, 5000) == 1 ? read(fd, data + have, SOME - have) : -1;
+		ssize_t n = poll(&p, 1, PATIENCE_MS) == 1 ? read(fd, data + have, SOME - have) : -1;
 
 		if (n <= 0)
 			_exit(1);

@@ -136,7 +136,7 @@ static void test_bad_header(void **state)
 
 	begin(&t, state);
 	raw_send_bytes(&t.peer, oversized, sizeof(oversized));
-	poll(&(struct pollfd){ .fd = t.fd, .events = POLLIN }, 1, 1000);
+	poll(&(struct pollfd){ .fd = t.fd, .events = POLLIN }, 1, PATIENCE_MS);
 	assert_int_equal(bare_recv(&t, buf, sizeof(buf)), -EMSGSIZE);
 	for (int i = 0; i < FOR_EVER; i++)
 		assert_int_equal(bare_recv(&t, buf, sizeof(buf)), -EAGAIN);
@@ -159,7 +159,7 @@ static void test_short_record(void **state)
 		assert_int_equal(bare_recv(&t, buf, sizeof(buf)), -EAGAIN);
 		raw_send_bytes(&t.peer, records + 12, 1);
 	}
-	poll(&(struct pollfd){ .fd = t.fd, .events = POLLIN }, 1, 1000);
+	poll(&(struct pollfd){ .fd = t.fd, .events = POLLIN }, 1, PATIENCE_MS);
 	assert_int_equal(bare_recv(&t, buf, sizeof(buf)), -EBADMSG);
 	place_close(&t);
 }
@@ -359,10 +359,7 @@ static void test_send_behind_writer(void **state)
 	s.fd = t.fd;
 	d.fd = t.peer.fd;
 	pthread_create(&writer, NULL, send_much, &s);
-	/* room for no more: the writer is inside */
-	for (int i = 0; i < 100 && poll(&(struct pollfd){ t.fd, POLLOUT, 0 }, 1, 0) == 1; i++)
-		poll(NULL, 0, 20);
-	poll(NULL, 0, 100);
+	place_wait_until_full(t.fd); /* the writer is inside */
 	was_stuck = !s.done;
 	clock_gettime(CLOCK_MONOTONIC, &from);
 	pthread_create(&reader, NULL, read_later, &d);

@@ -28,7 +28,7 @@ static void test_finish(void **state)
 	begin(&t, state);
 	say(&t.peer, "unread");
 	raw_send_alert(&t.peer, 1, 0);
-	assert_int_equal(tlsfd_finish(t.c, 5000), 0);
+	assert_int_equal(tlsfd_finish(t.c, PATIENCE_MS), 0);
 	expect_goodbye(&t);
 	assert_int_equal(tlsfd_finish(t.c, 0), 0);
 	place_close(&t);
@@ -44,7 +44,7 @@ static void test_finish_timeout(void **state)
 	assert_int_equal(tlsfd_finish(t.c, 60), -ETIMEDOUT);
 	expect_goodbye(&t);
 	raw_fin(&t.peer);
-	assert_int_equal(tlsfd_finish(t.c, 5000), -ECONNABORTED);
+	assert_int_equal(tlsfd_finish(t.c, PATIENCE_MS), -ECONNABORTED);
 	place_close(&t);
 }
 
@@ -60,7 +60,7 @@ static void test_finish_after_error(void **state)
 	raw_send_bytes(&t.peer, record, n);
 	raw_send_bytes(&t.peer, record, n);
 	assert_int_equal(patient_read(&t, data, sizeof(data)), -EBADMSG);
-	assert_int_equal(tlsfd_finish(t.c, 5000), -EBADMSG);
+	assert_int_equal(tlsfd_finish(t.c, PATIENCE_MS), -EBADMSG);
 	close(t.fd); /* with unread data: a reset, but the alert is there before it */
 	t.fd = -1;
 	assert_int_equal(raw_receive(&t.peer, &type, data), 2);
@@ -82,7 +82,7 @@ static void *flood(void *arg)
 			struct pollfd wait = { .fd = p->fd, .events = POLLOUT };
 			ssize_t sent = send(p->fd, record + at, n - at, MSG_NOSIGNAL);
 
-			if (sent < 0 && (errno != EAGAIN || poll(&wait, 1, 1000) < 1))
+			if (sent < 0 && (errno != EAGAIN || poll(&wait, 1, PATIENCE_MS) < 1))
 				return NULL;
 			at += sent > 0 ? (size_t)sent : 0;
 		}
@@ -97,7 +97,7 @@ static void test_finish_limit(void **state)
 
 	begin(&t, state);
 	pthread_create(&thread, NULL, flood, &t.peer);
-	assert_int_equal(tlsfd_finish(t.c, 60000), -EFBIG);
+	assert_int_equal(tlsfd_finish(t.c, 2 * PATIENCE_MS), -EFBIG);
 	close(t.fd); /* with unread data: a reset, for which the thread waits */
 	t.fd = -1;
 	pthread_join(thread, NULL);
@@ -119,7 +119,7 @@ static void *chatter(void *arg)
 			struct pollfd wait = { .fd = p->fd, .events = POLLOUT };
 			ssize_t sent = send(p->fd, records + at, n - at, MSG_NOSIGNAL);
 
-			if (sent < 0 && (errno != EAGAIN || poll(&wait, 1, 5000) < 1))
+			if (sent < 0 && (errno != EAGAIN || poll(&wait, 1, PATIENCE_MS) < 1))
 				return NULL;
 			at += sent > 0 ? (size_t)sent : 0;
 		}
@@ -137,7 +137,7 @@ static void test_finish_endless(void **state)
 	clock_gettime(CLOCK_MONOTONIC, &from);
 	assert_int_equal(tlsfd_finish(t.c, 100), -ETIMEDOUT);
 	clock_gettime(CLOCK_MONOTONIC, &to);
-	assert_true(to.tv_sec - from.tv_sec < 5);
+	assert_true(to.tv_sec - from.tv_sec < PATIENCE_MS / 1000);
 	close(t.fd); /* with unread data: a reset, for which the thread waits */
 	t.fd = -1;
 	pthread_join(thread, NULL);
@@ -199,7 +199,7 @@ static void test_end_before_reading(void **state)
 
 	begin(&t, state);
 	raw_send_bytes(&t.peer, too_long, sizeof(too_long));
-	assert_int_equal(tlsfd_finish(t.c, 5000), -EMSGSIZE);
+	assert_int_equal(tlsfd_finish(t.c, PATIENCE_MS), -EMSGSIZE);
 	place_close(&t);
 }
 

@@ -18,7 +18,7 @@
 #include "link.h"
 #include "suite.h"
 
-enum { PERIOD = 65521, PATIENCE_MS = 5000 };
+enum { PERIOD = 65521 };
 
 uint64_t random_next(uint64_t *state)
 {

@@ -160,7 +160,7 @@ static size_t end_while_reading(struct tested *t, ender *end, uint8_t *bytes, si
 		assert_true(err == 0 || err == -EAGAIN);
 		wait[1].events = err ? tlsfd_wants(t->c, TLSFD_TX) : 0;
 		if (got < 0)
-			assert_true(poll(wait, 2, 5000) > 0);
+			assert_true(poll(wait, 2, PATIENCE_MS) > 0);
 	}
 	return n;
 }

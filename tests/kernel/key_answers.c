@@ -247,7 +247,7 @@ static void test_no_room(void **state)
 	assert_int_equal(tlsfd_read(t.c, got, sizeof(got)), -EAGAIN);
 	receive_bytes(&t, &r, n);
 	wait = (struct pollfd){ .fd = t.fd, .events = tlsfd_wants(t.c, TLSFD_RX) };
-	assert_int_equal(poll(&wait, 1, 5000), 1);
+	assert_int_equal(poll(&wait, 1, PATIENCE_MS), 1);
 	assert_int_equal(tlsfd_read(t.c, got, sizeof(got)), -EAGAIN);
 	assert_int_equal(tlsfd_wants(t.c, TLSFD_RX), POLLIN);
 	while (r.updates < asked)

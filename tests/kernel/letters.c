@@ -394,7 +394,7 @@ static void went_on(void **state, int direction)
 	begin(&o, state);
 	assert_int_equal(send(o.t.fd, "bare", 4, 0), 4);
 	raw_send(&o.t.peer, 23, "bare", 4);
-	assert_int_equal(poll(&(struct pollfd){ o.t.fd, POLLIN, 0 }, 1, 5000), 1);
+	assert_int_equal(poll(&(struct pollfd){ o.t.fd, POLLIN, 0 }, 1, PATIENCE_MS), 1);
 	assert_int_equal(recv(o.t.fd, got, sizeof(got), 0), 4);
 	expect_letter(&o, o.p.letter, o.p.size, true);
 	assert_int_equal(try_letter(&o, o.p.letter, o.p.size, o.p.fd[0], &c), 0);

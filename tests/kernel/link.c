@@ -18,7 +18,6 @@
 #include "credentials.h"
 #include "suite.h"
 
-enum { PATIENCE_MS = 5000 };
 
 struct end *link_client(struct link *l)
 {
@@ -239,7 +238,7 @@ static int connect_to(const union address *a, socklen_t len)
 void set_blocking(int fd, bool blocking)
 {
 	int flags = fcntl(fd, F_GETFL);
-	struct timeval limit = { .tv_sec = blocking ? 20 : 0 };
+	struct timeval limit = { .tv_sec = blocking ? PATIENCE_MS / 1000 : 0 };
 
 	assert_int_equal(fcntl(fd, F_SETFL, blocking ? flags & ~O_NONBLOCK : flags | O_NONBLOCK),
 			 0);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -89,7 +90,7 @@ static bool begin_half(struct tested *t, void **state)
 	if (!t->peer.tls13 || !t->peer.server)
 		return false;
 	raw_send(&t->peer, 22, ticket, HALF);
-	poll(&(struct pollfd){ t->fd, POLLIN, 0 }, 1, 5000);
+	poll(&(struct pollfd){ t->fd, POLLIN, 0 }, 1, PATIENCE_MS);
 	assert_int_equal(tlsfd_read(t->c, &byte, 1), -EAGAIN);
 	return true;
 }
@@ -138,6 +139,18 @@ static void test_half_ticket_and_end(void **state)
 	place_close(&t);
 }
 
+static atomic_uint polls;
+
+/* Takes libc's place for the library in this program: who spins calls it all the time. CPU time
+ * would be the machine's load, too, in User-mode Linux. */
+int poll(struct pollfd *fds, nfds_t n, int ms)
+{
+	struct timespec wait = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
+
+	polls++;
+	return ppoll(fds, n, ms < 0 ? NULL : &wait, NULL);
+}
+
 static void *write_hello(void *arg)
 {
 	struct tested *t = arg;
@@ -148,7 +161,6 @@ static void *write_hello(void *arg)
 /* A writer that waits while the reader takes what it waits for: poll(2) tells only one. */
 static void test_half_ticket_in_threads(void **state)
 {
-	struct timespec from, to;
 	pthread_t thread;
 	struct tested t;
 	void *sent;
@@ -157,13 +169,9 @@ static void test_half_ticket_in_threads(void **state)
 	if (begin_half(&t, state)) {
 		place_block(&t);
 		pthread_create(&thread, NULL, write_hello, &t);
-		poll(NULL, 0, 30);
-		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &from);
+		polls = 0;
 		poll(NULL, 0, 500);
-		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &to);
-		assert_true(to.tv_sec * 1000 + to.tv_nsec / 1000000 - from.tv_sec * 1000 -
-				    from.tv_nsec / 1000000 <
-			    200);
+		assert_true(polls < 100);
 		other_half(&t);
 		say(&t.peer, "world");
 		assert_int_equal(tlsfd_read(t.c, got, sizeof(got)), 5);

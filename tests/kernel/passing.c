@@ -94,7 +94,7 @@ static void test_peer_closed(void **state)
 	assert_int_equal(tlsfd_read(t.c, got, sizeof(got)), 0);
 	assert_int_equal(tlsfd_write(t.c, "goodbye", 7), 7);
 	expect_record(&t, DATA, "goodbye", 7);
-	assert_int_equal(tlsfd_finish(t.c, 5000), 0);
+	assert_int_equal(tlsfd_finish(t.c, PATIENCE_MS), 0);
 	expect_record(&t, ALERT, "\1\0", 2);
 	place_close(&t);
 }

@@ -105,17 +105,29 @@ void place_close(struct tested *t)
 
 void place_block(struct tested *t)
 {
-	struct timeval limit = { .tv_sec = 5 };
+	struct timeval limit = { .tv_sec = PATIENCE_MS / 1000 };
 
 	fcntl(t->fd, F_SETFL, 0);
 	setsockopt(t->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+}
+
+void place_wait_until_full(int fd)
+{
+	enum { STEP_MS = 20, TIMES = 10 };
+	int full = 0;
+
+	for (int ms = 0; full < TIMES; ms += STEP_MS) {
+		assert_true(ms < PATIENCE_MS);
+		full = poll(&(struct pollfd){ fd, POLLOUT, 0 }, 1, 0) ? 0 : full + 1;
+		poll(NULL, 0, STEP_MS);
+	}
 }
 
 static int patience(struct tested *t, enum tlsfd_direction dir)
 {
 	struct pollfd wait = { .fd = t->fd, .events = tlsfd_wants(t->c, dir) };
 
-	return poll(&wait, 1, 5000);
+	return poll(&wait, 1, PATIENCE_MS);
 }
 
 ssize_t patient_read(struct tested *t, void *buf, size_t n)

@@ -51,7 +51,10 @@ void place_close(struct tested *t);
 /* Blocking, with a time limit for reading. */
 void place_block(struct tested *t);
 
-/* tlsfd_read and tlsfd_write on a non-blocking fd, waiting up to 5 s as tlsfd_wants says. */
+/* Until a writer in another thread is stuck: TCP has no room, and gets none for a while. */
+void place_wait_until_full(int fd);
+
+/* tlsfd_read and tlsfd_write on a non-blocking fd, waiting as tlsfd_wants says. */
 ssize_t patient_read(struct tested *t, void *buf, size_t n);
 ssize_t patient_write(struct tested *t, const void *buf, size_t n);
 

@@ -30,7 +30,7 @@ static void wait_to(const struct tlsfd *c, enum tlsfd_direction dir)
 {
 	struct pollfd p = { .fd = tlsfd_fd(c), .events = tlsfd_wants(c, dir) };
 
-	if (poll(&p, 1, 20000) != 1)
+	if (poll(&p, 1, PATIENCE_MS) != 1)
 		_exit(2);
 }
 
@@ -75,7 +75,7 @@ static int relay(int in, int out, int report)
 		fd = tlsfd_fd(c);
 		more = echo(c, (size_t)rand() % 50000);
 		if (more <= 0) {
-			err = more || tlsfd_finish(c, 5000) ? 3 : 0;
+			err = more || tlsfd_finish(c, PATIENCE_MS) ? 3 : 0;
 			tlsfd_free(c);
 			return err;
 		}

@@ -87,7 +87,7 @@ static bool queued(int fd)
 static void hand_over_with_queue(struct link *l)
 {
 	for (int ms = 0; !queued(l->us.fd); ms++) {
-		assert_true(ms < 5000);
+		assert_true(ms < PATIENCE_MS);
 		poll(NULL, 0, 1);
 	}
 	hand_over_and_leave(l);

@@ -134,7 +134,7 @@ static void wait_both(struct end ends[2])
 		if (!ends[i].finished)
 			p[i].events |= tlsfd_wants(ends[i].c, TLSFD_TX);
 	}
-	if (poll(p, 2, 5000) < 1)
+	if (poll(p, 2, PATIENCE_MS) < 1)
 		fail_msg(
 			"stuck: %s %zu of %zu sent, %zu of %zu received; %s %zu of %zu, %zu of %zu",
 			place_names[ends[0].place], ends[0].sent, ends[0].to_send, ends[0].received,

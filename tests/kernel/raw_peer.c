@@ -17,7 +17,7 @@
 #include "credentials.h"
 #include "suite.h"
 
-enum { HEADER = 5, TAG = 16, IV = 12, SALT = 4, EXPLICIT = 8, PATIENCE_MS = 5000 };
+enum { HEADER = 5, TAG = 16, IV = 12, SALT = 4, EXPLICIT = 8 };
 
 /* ---- keys ---- */
 

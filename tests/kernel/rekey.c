@@ -155,7 +155,7 @@ static ssize_t polled_read(struct tested *t, void *buf, size_t n)
 	ssize_t got;
 
 	do {
-		if (poll(&wait, 1, 3000) != 1)
+		if (poll(&wait, 1, PATIENCE_MS) != 1)
 			return -ETIMEDOUT;
 		got = tlsfd_read(t->c, buf, n);
 	} while (got == -EAGAIN);
@@ -170,7 +170,7 @@ static ssize_t vector_read(struct tested *t, void *buf, size_t n)
 	struct pollfd wait = { .fd = t->fd, .events = POLLIN };
 	ssize_t got;
 
-	while ((got = tlsfd_readv(t->c, iov, 3)) == -EAGAIN && poll(&wait, 1, 3000) == 1)
+	while ((got = tlsfd_readv(t->c, iov, 3)) == -EAGAIN && poll(&wait, 1, PATIENCE_MS) == 1)
 		;
 	return got;
 }

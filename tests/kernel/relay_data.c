@@ -130,7 +130,7 @@ static void test_peer_slow(void **state)
 /* ---- at once ---- */
 
 /* What TCP holds back goes after 200 ms by itself (include/net/tcp.h: tcp_check_probe_timer). */
-enum { SOON_MS = 120, TRIES = 3, FULL_RECORD = 16384 };
+enum { SOON_MS = 120, TRIES = 20, FULL_RECORD = 16384 };
 
 static uint64_t clock_ms(void)
 {

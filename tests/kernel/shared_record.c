@@ -98,7 +98,7 @@ static int shake_hands(struct tested *t)
 	uint8_t bytes[16384];
 	int err = -EAGAIN;
 
-	for (int i = 0; i < 1000 && err == -EAGAIN; i++) {
+	for (int i = 0; i < PATIENCE_MS && err == -EAGAIN; i++) {
 		ssize_t n = recv(t->peer.fd, bytes, sizeof(bytes), 0);
 		size_t m;
 

@@ -35,7 +35,7 @@ enum {
 	WORKERS = 3,
 	ENDS = 24, /* alive, in all processes */
 	ROUND_MS = 4000,
-	STUCK_MS = 20000,
+	STUCK_MS = PATIENCE_MS,
 	CHUNK = 1 << 16,
 	PERIOD = 65521,
 	LEAK = 128 << 10, /* bytes that a heap may grow in all rounds but the first */

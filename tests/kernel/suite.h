@@ -19,6 +19,9 @@
 /* after those */
 #include <cmocka.h>
 
+/* How long a test waits for what is to come: only what never comes takes so long. */
+enum { PATIENCE_MS = 60000 };
+
 /* state (size bytes, copied) is what *state of the test points to; NULL, 0: none. */
 void suite_add(CMUnitTestFunction test, const void *state, size_t size, const char *name, ...)
 	__attribute__((format(printf, 4, 5)));

@@ -138,7 +138,7 @@ static void test_handshake_after_end(void **state)
 	assert_int_equal(tlsfd_handshake(m.c), 0);
 	assert_int_equal(tlsfd_read(m.c, &(char){ 0 }, 1), -ECONNABORTED);
 	assert_int_equal(tlsfd_handshake(m.c), -ECONNABORTED);
-	assert_int_equal(tlsfd_handshake_within(m.c, 1000), -ECONNABORTED);
+	assert_int_equal(tlsfd_handshake_within(m.c, PATIENCE_MS), -ECONNABORTED);
 	meet_close(&m);
 }
 

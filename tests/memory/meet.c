@@ -131,7 +131,7 @@ void meet_shake(struct meeting *m)
 	int rounds = 0;
 
 	m->err = -EAGAIN;
-	while ((m->err == -EAGAIN || !peer_ended) && rounds++ < 5000) {
+	while ((m->err == -EAGAIN || !peer_ended) && rounds++ < PATIENCE_MS) {
 		if (m->err == -EAGAIN) {
 			m->err = tlsfd_handshake(m->c);
 			if (m->err && m->err != -EAGAIN)
@@ -160,7 +160,7 @@ static void read_ours(struct meeting *m, char *buf, size_t size)
 	ssize_t n;
 
 	while ((n = tlsfd_read(m->c, buf, size)) == -EAGAIN)
-		assert_int_equal(poll(&p, 1, 5000), 1);
+		assert_int_equal(poll(&p, 1, PATIENCE_MS), 1);
 	assert_int_equal(n, size);
 }
 
@@ -171,7 +171,7 @@ static void read_peer(struct meeting *m, char *buf, int size)
 
 	while ((n = SSL_read(m->peer, buf, size)) <= 0) {
 		assert_true(wants_more(m->peer, n));
-		assert_int_equal(poll(&p, 1, 5000), 1);
+		assert_int_equal(poll(&p, 1, PATIENCE_MS), 1);
 	}
 	assert_int_equal(n, size);
 }

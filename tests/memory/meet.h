@@ -22,6 +22,9 @@
 
 #define LENGTH(a) (sizeof(a) / sizeof((a)[0]))
 
+/* How long a test waits for what is to come: only what never comes takes so long. */
+enum { PATIENCE_MS = 60000 };
+
 /* What main returns. pki is there for all tests; setup and teardown of more, or NULL. */
 int meet_run(const struct CMUnitTest *tests, size_t n, CMFixtureFunction setup,
 	     CMFixtureFunction teardown);

@@ -137,7 +137,7 @@ static void check_silence(bool server, bool blocking)
 	from = now_ms();
 	assert_int_equal(tlsfd_handshake_within(c, 100), -ETIMEDOUT);
 	from = now_ms() - from;
-	assert_true(from >= 99 && from < 5000);
+	assert_true(from >= 99 && from < PATIENCE_MS);
 	assert_int_equal(!(fcntl(fd[0], F_GETFL) & O_NONBLOCK), blocking);
 	assert_says(tlsfd_error(c), "in time");
 	assert_int_equal(tlsfd_handshake(c), -ETIMEDOUT);
@@ -181,7 +181,7 @@ static void check_blocking(bool server, bool blocking, bool within)
 	set_blocking(m.fd[0], blocking);
 	p = (struct peer_thread){ m.peer, m.fd[1], 0 };
 	assert_int_equal(pthread_create(&thread, NULL, run_peer, &p), 0);
-	assert_int_equal(within ? tlsfd_handshake_within(m.c, 10000) : tlsfd_handshake(m.c), 0);
+	assert_int_equal(within ? tlsfd_handshake_within(m.c, PATIENCE_MS) : tlsfd_handshake(m.c), 0);
 	pthread_join(thread, NULL);
 	assert_int_equal(p.ret, 1);
 	meet_talk(&m);
@@ -232,7 +232,7 @@ static void check_rude(const struct rude *r, bool server)
 	} else if (r->fin) {
 		shutdown(fd[1], SHUT_WR);
 	}
-	err = tlsfd_handshake_within(c, 5000);
+	err = tlsfd_handshake_within(c, PATIENCE_MS);
 	if (err != r->want)
 		fail_msg("\"%s\": %d, want %d: %s", r->says, err, r->want, tlsfd_error(c));
 	assert_says(tlsfd_error(c), r->sentence);

@@ -277,7 +277,7 @@ static bool check_handshake(struct tlsfd_config *config, unsigned n)
 
 	open_both(config, c, fd);
 	countdown = n;
-	for (int i = 0; i < 100 && (err[0] == -EAGAIN || err[1] == -EAGAIN); i++) {
+	for (int i = 0; i < PATIENCE_MS && (err[0] == -EAGAIN || err[1] == -EAGAIN); i++) {
 		struct pollfd waits = { fd[i & 1], tlsfd_wants(c[i & 1], TLSFD_RX), 0 };
 
 		if (i > 10) /* loopback can be slow */

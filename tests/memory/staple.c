@@ -299,26 +299,36 @@ static void test_sent(void **state)
 	OPENSSL_free(der);
 }
 
-/* It is good for two seconds more. */
+static time_t ahead;
+
+/* Takes libc's place for the library in this program: time passes when we say so. */
+time_t time(time_t *now)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	ts.tv_sec += ahead;
+	if (now)
+		*now = ts.tv_sec;
+	return ts.tv_sec;
+}
+
 static void test_expires_in_use(void **state)
 {
+	const struct ocsp good = good_for(&pki.good);
 	struct tlsfd_config *config = config_of(&pki.good);
-	struct ocsp brief = good_for(&pki.good);
 	const struct visit v = { .asks = true };
-	time_t end = time(NULL) + 2;
 	size_t size;
-	uint8_t *der;
+	uint8_t *der = pki_ocsp(&good, &size);
 
 	(void)state;
-	brief.to = 2;
-	der = pki_ocsp(&brief, &size);
 	assert_int_equal(tlsfd_config_set_ocsp_mem(config, der, size), 0);
-	do {
-		assert_gets(config, &v, der, size);
-	} while (time(NULL) + 1 < end);
-	while (time(NULL) <= end)
-		poll(NULL, 0, 20);
+	assert_gets(config, &v, der, size);
+	ahead = HOUR / 2;
+	assert_gets(config, &v, der, size);
+	ahead = HOUR + 1;
 	assert_gets_nothing(config, &v);
+	ahead = 0;
 	tlsfd_config_free(config);
 	OPENSSL_free(der);
 }

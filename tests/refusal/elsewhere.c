@@ -14,7 +14,7 @@ void echo(SSL *ssl, int fd)
 	char buf[4096];
 	int done = 0;
 
-	while (poll(&p, 1, 10000) == 1) {
+	while (poll(&p, 1, PATIENCE_MS) == 1) {
 		int n = done ? SSL_read(ssl, buf, sizeof(buf)) : SSL_do_handshake(ssl);
 
 		if (!done && n == 1) {

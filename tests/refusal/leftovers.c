@@ -101,7 +101,7 @@ static int in_a_child(int (*hits)(const struct variant *v, bool prepared), const
 	fflush(stdout);
 	child = fork();
 	if (child == 0) {
-		alarm(30);
+		alarm(2 * PATIENCE_MS / 1000);
 		_exit(hits(v, prepared));
 	}
 	waitpid(child, &status, 0);

@@ -300,10 +300,10 @@ static struct tlsfd *connect_to(const struct link *l, struct tlsfd_config *confi
 	assert_int_equal(tlsfd_connect(&c, config, *fd, "localhost"), 0);
 	if (with)
 		assert_int_equal(tlsfd_set_session(c, with->data, with->size), 0);
-	assert_int_equal(tlsfd_handshake_within(c, 5000), 0);
+	assert_int_equal(tlsfd_handshake_within(c, PATIENCE_MS), 0);
 	assert_int_equal(tlsfd_write(c, "echo", 4), 4);
 	while (tlsfd_read(c, buf, sizeof(buf)) != 4)
-		assert_int_equal(poll(&p, 1, 5000), 1);
+		assert_int_equal(poll(&p, 1, PATIENCE_MS), 1);
 	return c;
 }
 

@@ -286,7 +286,7 @@ static void peer_finished_early(struct link *l)
 	l->peer.sent += 100;
 	assert_int_equal(shutdown(l->peer.fd, SHUT_WR), 0);
 	for (struct pollfd p = { .fd = l->us.fd, .events = POLLRDHUP }; !(p.revents & POLLRDHUP);)
-		assert_int_equal(poll(&p, 1, 5000), 1);
+		assert_int_equal(poll(&p, 1, PATIENCE_MS), 1);
 }
 
 static void peers_fin_before_the_handover(void **state)
