@@ -5,6 +5,7 @@ TLSFD_BUILD      the build folder (default: build)
 TLSFD_NO_SKIP=1  a missing program or kernel TLS is a failure, not a skip
 """
 import contextlib
+import itertools
 import os
 import re
 import select
@@ -19,7 +20,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 BUILD = os.path.join(TOP, os.environ.get("TLSFD_BUILD", "build"))
 ECHO = os.path.join(BUILD, "tests/peers/handover-echo")
 TRANSFER = os.path.join(BUILD, "demo/transfer")
-LIMIT = 30  # seconds that any one thing may take
+LIMIT = 60  # seconds that any one thing may take
 STAT = "/proc/net/tls_stat"
 ERRORS = "TlsDecryptError", "TlsTxRekeyError", "TlsRxRekeyError"
 KERNEL_CHANGES_KEYS = os.path.exists(STAT) and "TlsTxRekeyOk" in open(STAT, encoding="ascii").read()
@@ -88,16 +89,17 @@ class Program:
         text = (self.out + self.err).decode(errors="replace")
         return "%s said:\n%s" % (self.name, text[-3000:])
 
-    def wait_for(self, pattern):
-        """The match of pattern in what the program says on stdout or stderr."""
+    def wait_for(self, pattern, count=1):
+        """The count-th match of pattern in what the program says on stdout or stderr."""
         def find():
-            match = (re.search(pattern.encode(), bytes(text), re.M) for text in (self.out, self.err))
-            return next(filter(None, match), None) or not self.open
+            matches = (re.finditer(pattern.encode(), bytes(text), re.M) for text in (self.out, self.err))
+            last = (next(itertools.islice(match, count - 1, None), None) for match in matches)
+            return next(filter(None, last), None) or not self.open
 
         with self.changed:
             found = self.changed.wait_for(find, LIMIT)
         if not isinstance(found, re.Match):
-            pytest.fail("no %s; %s" % (pattern, self.said()))
+            pytest.fail("no %s (%d); %s" % (pattern, count, self.said()))
         return found
 
     def wait_for_bytes(self, wanted):
@@ -124,6 +126,7 @@ class Program:
         self.process.wait(LIMIT)
         for reader in self.readers:
             reader.join(LIMIT)
+        print(self.said())  # is seen where a test has failed
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             if pipe:
                 pipe.close()
