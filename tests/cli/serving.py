@@ -2,6 +2,7 @@
 """A running `tlsfd serve`, its log, certificates and backends: what the tests of serve stand on."""
 import http.server
 import contextlib
+import inspect
 import os
 import re
 import shlex
@@ -13,14 +14,14 @@ import threading
 import time
 
 BIN = os.path.abspath(os.environ.get("TLSFD_BIN", "build/tlsfd"))
-LIMIT = 20  # seconds that any one thing may take
+LIMIT = 60  # seconds that any one thing may take
 CUT = (ssl.SSLError, ConnectionResetError)  # of Python's clients: an end without close_notify
 
 
 def wait_for(condition):
     limit = time.monotonic() + LIMIT
     while not condition():
-        assert time.monotonic() < limit
+        assert time.monotonic() < limit, "never true: " + inspect.getsource(condition)
         time.sleep(0.01)
 
 
@@ -152,10 +153,17 @@ def web(folder):
     return server, "127.0.0.1:%d" % server.server_address[1]
 
 
+held = []  # to the end of all tests
+
+
 def unused_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """One of 127.0.0.1 where nobody listens. It is held by a socket that doesn't listen: the kernel gives it neither
+    to who asks for any port nor to a connection, least of all to one that goes there and would meet itself. Who
+    sets SO_REUSEADDR can listen there."""
+    held.append(socket.socket())
+    held[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held[-1].bind(("127.0.0.1", 0))
+    return held[-1].getsockname()[1]
 
 
 # ---- the server ----
@@ -267,6 +275,7 @@ class Serve:
                 self.signal(signal.SIGINT)
                 self.process.wait(LIMIT)
         self.process.stdout.close()
+        print("the log of %d:" % self.process.pid, *self.lines[-40:], sep="\n")  # is seen where a test has failed
         assert not [line for line in self.others if not line.startswith("tlsfd ")], self.others
 
 
