@@ -47,10 +47,25 @@ def certificate(folder):
                     "-out", f"{folder}/cert.pem"], check=True, stderr=subprocess.DEVNULL)
 
 
+LIMIT = 60  # seconds that any one thing may take
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return str(s.getsockname()[1])
+
+
+def wait_for_listener(port, server):
+    """Nobody tries: a connection to a port where nobody listens yet can get the same port, and meets itself."""
+    wanted = [b"%04X" % int(port), b"0A"]  # LISTEN (include/net/tcp_states.h)
+    limit = time.monotonic() + LIMIT
+    while server.poll() is None and time.monotonic() < limit:
+        rows = [line.split() for table in ("tcp", "tcp6") for line in pathlib.Path("/proc/net", table).open("rb")]
+        if wanted in ([row[1].rpartition(b":")[2], row[3]] for row in rows):
+            return
+        time.sleep(0.02)
+    raise ValueError("nobody listens")
 
 
 @contextlib.contextmanager
@@ -60,11 +75,7 @@ def served(folder, server):
     port = free_port()
     serving = subprocess.Popen([server, port, f"{folder}/cert.pem", f"{folder}/key.pem"])
     try:
-        for _ in range(100):
-            with socket.socket() as s:
-                if s.connect_ex(("127.0.0.1", int(port))) == 0:
-                    break
-            time.sleep(0.05)
+        wait_for_listener(port, serving)
         yield port
     finally:
         serving.terminate()
@@ -72,12 +83,8 @@ def served(folder, server):
 
 
 def connect(port, ca):
-    for _ in range(100):
-        with contextlib.suppress(ConnectionRefusedError):
-            tcp = socket.create_connection(("127.0.0.1", port), timeout=20)
-            return ssl.create_default_context(cafile=ca).wrap_socket(tcp, server_hostname="127.0.0.1")
-        time.sleep(0.05)
-    raise ValueError("nobody listens")
+    tcp = socket.create_connection(("127.0.0.1", port), timeout=LIMIT)
+    return ssl.create_default_context(cafile=ca).wrap_socket(tcp, server_hostname="127.0.0.1")
 
 
 def echo(client, text):
@@ -110,6 +117,7 @@ def replace(folder, upgrade):
     first = subprocess.Popen([upgrade, port, f"{folder}/cert.pem", f"{folder}/key.pem"],
                              start_new_session=True)
     try:
+        wait_for_listener(port, first)
         clients = [connect(int(port), f"{folder}/cert.pem") for _ in range(5)]
         for generation in range(4):
             before = processes(first.pid)
@@ -133,7 +141,7 @@ def replace(folder, upgrade):
 
 def expect(folder, port, client, want, *args):
     got = subprocess.run([client, "127.0.0.1", port, f"{folder}/cert.pem", *args], check=True,
-                         timeout=20, capture_output=True)
+                         timeout=LIMIT, capture_output=True)
     if got.stdout != want:
         raise ValueError(got.stdout, got.stderr)
 
