@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from connecting import BIN, LIMIT, OK, PLACE, UNREACHABLE, TIMEOUT
+from connecting import BIN, OK, PLACE, UNREACHABLE, TIMEOUT
 from resolver import NAME, Resolver
-from serving import answer, saying
+from serving import answer, saying, wait_for
 from test_tunnel import DATA, Tunnel, plain_reset, reset_at_once, servers, through  # noqa: F401 # pylint: disable=unused-import
 
 CUT = b"cut"
@@ -86,7 +86,7 @@ def test_silence(certs, tunnel, resolver, config):
             reset_at_once(tunnel)
             echo(before)
             echo(meanwhile)
-    assert not children(tunnel.program.process.pid)
+    wait_for(lambda: not children(tunnel.program.process.pid))
     tunnel.stop()
     assert said(tunnel, f"tx={PLACE} rx={PLACE} ") >= 3
 
@@ -99,7 +99,7 @@ def test_ends_are_told_meanwhile(tunnel, resolver):
         hup(tunnel)
         resolver.wait_for_a_question()
         s.sendall(CUT)
-        s.settimeout(5)
+        s.settimeout(20)  # the resolver would wait for 30
         assert plain_reset(s)
     assert tunnel.line()["end"] == "truncated"
     tunnel.stop()
@@ -126,7 +126,7 @@ def test_no_answer_in_time(tunnel, resolver, config):
     hup(tunnel)
     tunnel.program.wait_for(STAYS)
     tunnel.program.wait_for(rf"^tlsfd connect: {NAME}:\d+: Connection timed out\n")
-    assert not children(tunnel.program.process.pid)
+    wait_for(lambda: not children(tunnel.program.process.pid))
     assert through(tunnel, DATA) == DATA
     tunnel.stop()
 
@@ -141,8 +141,8 @@ def test_the_next_signal(certs, tunnel, resolver, config):
     hup(tunnel)
     tunnel.program.wait_for('^event=reload error="the next SIGHUP came before the addresses"\n')
     assert through(tunnel, DATA) == DATA
-    second = children(tunnel.program.process.pid)
-    assert len(first) == len(second) == 1 and first != second
+    assert len(first) == 1
+    wait_for(lambda: len(children(tunnel.program.process.pid)) == 1 and children(tunnel.program.process.pid) != first)
     resolver.be("answer")
     tunnel.program.wait_for(RELOADED)
     reset_at_once(tunnel)
@@ -169,8 +169,8 @@ def test_stop(tunnel, resolver):
     child, = children(tunnel.program.process.pid)
     began = time.monotonic()
     tunnel.stop()
-    assert time.monotonic() - began < 5  # the resolver would wait for 30
-    assert not os.path.exists("/proc/%d" % child)
+    assert time.monotonic() - began < 20  # the resolver would wait for 30
+    wait_for(lambda: not os.path.exists("/proc/%d" % child))
 
 
 # ---- serve: the same, and workers are replaced meanwhile ----
@@ -208,7 +208,7 @@ def test_serve_silence(server, resolver):
     server.line(event="reload", error="the next SIGHUP came before the addresses; the old settings stay")
     resolver.be("answer")
     assert server.line(event="reload", generation="2")
-    assert not asking(server)
+    wait_for(lambda: not asking(server))
     assert works(server)
 
 
@@ -237,18 +237,18 @@ def test_serve_stop(server, resolver):
     began = time.monotonic()
     server.signal(signal.SIGTERM)
     assert server.wait() == OK
-    assert time.monotonic() - began < 5
-    assert not os.path.exists(f"/proc/{child}")
+    assert time.monotonic() - began < 20
+    wait_for(lambda: not os.path.exists(f"/proc/{child}"))
 
 
 # ---- the start ----
 
-@pytest.mark.parametrize("mode, status, why", [("refuse", UNREACHABLE, "Name or service not known"),
-                                               ("silence", TIMEOUT, "Connection timed out")])
-def test_start(start, resolver, mode, status, why):
+@pytest.mark.parametrize("mode, limit, status, why", [("refuse", 25, UNREACHABLE, "Name or service not known"),
+                                                      ("silence", 1, TIMEOUT, "Connection timed out")])
+def test_start(start, resolver, mode, limit, status, why):
     resolver.be(mode)
     began = time.monotonic()
-    program = start(*resolver.around(BIN), "connect", "--listen", "127.0.0.1:0", "--timeout", "1", f"{NAME}:443")
+    program = start(*resolver.around(BIN), "connect", "--listen", "127.0.0.1:0", "--timeout", str(limit), f"{NAME}:443")
     program.finish(status)
     assert program.err.decode() == f"tlsfd connect: {NAME}:443: {why}\n"
-    assert time.monotonic() - began < LIMIT / 2
+    assert time.monotonic() - began < 25  # the resolver would wait for 30

@@ -144,6 +144,13 @@ def test_another_client_ca(serve, one, backend, tmp_path):
         assert client.ask(server) is False
 
 
+def is_resumed(client, server):
+    """None: it is not let in."""
+    with contextlib.suppress(ssl.SSLError, ConnectionResetError):
+        return client.ask(server)
+    return None
+
+
 @pytest.mark.parametrize("ends", ["certificate", "list"])
 def test_no_session_outlasts_what_let_its_client_in(serve, one, backend, tmp_path, ends):
     """Each is resumed with what it was given the time before, till there is no connection at all."""
@@ -165,14 +172,17 @@ def test_no_session_outlasts_what_let_its_client_in(serve, one, backend, tmp_pat
     began = time.monotonic()
     begin(3600)  # how long that takes here
     server, clients, least, most = begin(5 + round(3 * (time.monotonic() - began)))
+    rounds = 0
     while time.time() < least:
-        for client in clients:
-            assert client.ask(server) is True
+        resumed = [is_resumed(client, server) for client in clients]
+        if time.time() < least:  # else it took too long to tell
+            assert resumed == [True, True]
+            rounds += 1
         time.sleep(0.2)
+    assert rounds
     while time.time() < most:
         time.sleep(0.2)
-        with contextlib.suppress(ssl.SSLError, ConnectionResetError):
-            clients[1].ask(server)
+        is_resumed(clients[1], server)
     for client in clients:
         with pytest.raises((ssl.SSLError, ConnectionResetError)):  # TLS 1.3: by what is read
             client.ask(server)
@@ -182,7 +192,7 @@ def test_no_session_outlasts_what_let_its_client_in(serve, one, backend, tmp_pat
 
 def test_keys_are_renewed(serve, one, backend):
     """A ticket is good under the key after its own, and not under the next."""
-    period = 1
+    period = 3
     server = serve("--workers", "2", "--ticket-renewal", str(period), "--forward", backend(saying(b"hello")).target,
                    *one)
     began, gone, resumed = time.monotonic(), None, []
@@ -195,9 +205,10 @@ def test_keys_are_renewed(serve, one, backend):
             resumed.append(asked)
         else:
             gone = time.monotonic() - began
+        time.sleep(0.05)
     assert resumed and gone
     assert gone > period * 0.9  # the key before is kept for a period
-    assert resumed[-1] < 2 * period + 1
+    assert resumed[-1] < 2.9 * period  # one key more would make it 3
     assert client.ask(server, session=client.session) is True  # of now
 
 
@@ -217,7 +228,7 @@ def test_a_shorter_renewal_holds_from_the_reload_on(serve, one, backend, tmp_pat
     assert "error" not in reloaded(server, 1)
     assert client.ask(server, session=before) is True
     while client.ask(server, session=before):
-        assert time.monotonic() - began < 2 * period + 2
+        assert time.monotonic() - began < LIMIT  # it would be hours
         time.sleep(0.1)
     assert time.monotonic() - began > period
     if os.geteuid() == 0:  # and may read the master's memory
@@ -225,7 +236,7 @@ def test_a_shorter_renewal_holds_from_the_reload_on(serve, one, backend, tmp_pat
     os.kill(server.workers("handshake")[0], signal.SIGKILL)
     server.line(event="worker", role="handshake")
     wait_for(lambda: len(server.workers("handshake")) == 2)
-    wait_for(lambda: len({key_name(server.port) for _ in range(8)}) == 1)  # else they turn just now
+    wait_for(lambda: all(client.ask(server) for _ in range(8)))  # else they turn just now
 
 
 @needs_root
