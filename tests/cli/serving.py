@@ -156,14 +156,27 @@ def web(folder):
 held = []  # to the end of all tests
 
 
-def unused_port():
-    """One of 127.0.0.1 where nobody listens. It is held by a socket that doesn't listen: the kernel gives it neither
+def hold(address, port):
+    """A socket that doesn't listen."""
+    held.append(socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET))
+    held[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if ":" in address:
+        held[-1].setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    held[-1].bind((address, port))
+    return held[-1].getsockname()[1]
+
+
+def unused_port(*addresses):
+    """One where nobody listens, of 127.0.0.1 or of all of these addresses. It is held: the kernel gives it neither
     to who asks for any port nor to a connection, least of all to one that goes there and would meet itself. Who
     sets SO_REUSEADDR can listen there."""
-    held.append(socket.socket())
-    held[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held[-1].bind(("127.0.0.1", 0))
-    return held[-1].getsockname()[1]
+    first, *others = addresses or ["127.0.0.1"]
+    while True:
+        port = hold(first, 0)
+        with contextlib.suppress(OSError):  # it is free for the one, and in use for another
+            for address in others:
+                hold(address, port)
+            return port
 
 
 # ---- the server ----
@@ -193,6 +206,11 @@ def role_of(pid):
             return {"tlsfd-handshake": "handshake", "tlsfd-data": "data"}.get(comm.read().strip())
     except OSError:
         return None
+
+
+def is_stopped(pid):
+    with open("/proc/%d/stat" % pid, encoding="ascii") as stat:
+        return stat.read().rpartition(")")[2].split()[0] == "T"
 
 
 class Serve:

@@ -16,6 +16,7 @@ import pytest
 from connecting import (BIG, BIN, BROKEN, CUT, LIMIT, OK, PLACE, STDIN, V12, Server, connect, demand,
                         digest, each_version, echo_all, exchange, one_line, only, receive_all, said,
                         say_goodbye, tls)
+from serving import is_stopped, wait_for
 
 
 # ---- how it ends ----
@@ -219,6 +220,7 @@ def test_the_alert_tells_why_sending_failed(certs, start):
                  stdin=subprocess.PIPE)
     ours.wait_for("event=connected")
     ours.process.send_signal(signal.SIGSTOP)
+    wait_for(lambda: is_stopped(ours.process.pid))
     connected.set()
     assert answered.wait(LIMIT)
     ours.process.stdin.write(DATA[:1000])

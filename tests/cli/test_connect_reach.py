@@ -34,7 +34,7 @@ def test_silence(options):
     server = Server(lambda plain: plain.recv(1000) and plain.recv(1000))
     began = time.monotonic()
     one_line(connect(server.port, "--timeout", "0.5", *options), TIMEOUT, "timed out")
-    assert 0.4 < time.monotonic() - began < 5
+    assert 0.4 < time.monotonic() - began < 25  # it would be 30
     server.finish()
 
 
@@ -47,7 +47,7 @@ def test_idle(certs):
     server = Server(tls(certs, talk))
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as stdin, os.fdopen(writer, "wb"):
-        done = subprocess.run([BIN, "connect", "--ca", certs.root, "--idle-timeout", "0.3",
+        done = subprocess.run([BIN, "connect", "--ca", certs.root, "--idle-timeout", "3",
                                f"localhost:{server.port}"], stdin=stdin, capture_output=True,
                               timeout=LIMIT, check=False)
     one_line(done, TIMEOUT)
@@ -138,30 +138,30 @@ def test_ipv6_silent(certs, named):
         took = time.monotonic() - began
     assert done.returncode == OK, done.stderr
     assert said(done)["peer"] == f"127.0.0.1:{server.port}"
-    assert 0.25 < took < 2
+    assert 0.25 < took < 25  # it would be 30
     server.finish()
 
 
 def test_families_in_turn(certs, named):
-    """Eight silent IPv6 addresses cost one pause, not eight (RFC 8305 section 4)."""
+    """60 silent IPv6 addresses cost one pause, not 60, which would be 15 s (RFC 8305 section 4)."""
     with only_ipv4_answers(certs) as server:
         began = time.monotonic()
-        done = named(server.port, "--ca", certs.root, addresses=("::1",) * 8 + ("127.0.0.1",))
+        done = named(server.port, "--ca", certs.root, addresses=("::1",) * 60 + ("127.0.0.1",))
         took = time.monotonic() - began
     assert done.returncode == OK, done.stderr
-    assert took < 1.5
+    assert took < 12
     server.finish()
 
 
 def test_many_refuse(certs, named):
-    """After one that refuses the next is tried at once, though another is still open."""
+    """After one that refuses the next is tried at once, though another is still open: 60 pauses would be 15 s."""
     with only_ipv4_answers(certs) as server:
         began = time.monotonic()
         done = named(server.port, "--ca", certs.root,
-                     addresses=("::1", *(f"127.0.0.{i}" for i in range(2, 10)), "127.0.0.1"))
+                     addresses=("::1", *(f"127.0.0.{i}" for i in range(2, 62)), "127.0.0.1"))
         took = time.monotonic() - began
     assert done.returncode == OK, done.stderr
-    assert took < 1.5
+    assert took < 12
     server.finish()
 
 

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from connecting import UNVERIFIED, Server, connect, one_line, refused, tls
-from serving import BIN, openssl, saying
+from serving import BIN, LIMIT, openssl, saying
 
 
 class Deep:
@@ -65,7 +65,7 @@ def client(server, deep):
     """What s_client with the deep certificate receives."""
     done = subprocess.run(["openssl", "s_client", "-connect", "127.0.0.1:%d" % server.port, "-quiet", "-tls1_2",
                            "-cert", deep.path("leaf.pem"), "-key", deep.key, "-cert_chain", deep.chain],
-                          stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=20)
+                          stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=LIMIT)
     return done.stdout
 
 

@@ -16,7 +16,7 @@ import sys
 import pytest
 
 from connecting import PLACE, Server, digest, tls
-from serving import BIN, LIMIT, Backend, answer, files_of, role_of, saying, unused_port, wait_for
+from serving import BIN, LIMIT, Backend, answer, files_of, is_stopped, role_of, saying, unused_port, wait_for
 
 
 LONELY = 61234  # a user who has no processes
@@ -294,7 +294,7 @@ def test_endless_handshake():
             said.append(connection.send(requests * 64))
 
     server = Backend(flood)
-    done = subprocess.run([BIN, "connect", "--insecure-no-verify", "--max-version", "1.2", "--timeout", "5",
+    done = subprocess.run([BIN, "connect", "--insecure-no-verify", "--max-version", "1.2", "--timeout", "30",
                            server.target], stdin=subprocess.DEVNULL, check=False, stderr=subprocess.PIPE, text=True,
                           timeout=LIMIT)
     server.close()
@@ -315,11 +315,6 @@ def handshake_but_finished(raw, context):
         except ssl.SSLWantReadError:
             raw.sendall(outgoing.read())
             incoming.write(raw.recv(65536))
-
-
-def is_stopped(pid):
-    with open("/proc/%d/stat" % pid, encoding="ascii") as stat:
-        return stat.read().rpartition(")")[2].split()[0] == "T"
 
 
 @pytest.mark.parametrize("resets", [True, False])

@@ -189,7 +189,7 @@ def test_nobody_ever_reads_the_log(serve, one, backend, verb, kind):
 def test_an_alarm_of_who_started_it(backend):
     """It goes on over execve(2), and is not the log's to take."""
     log, server = Terminal(), Serving(backend(saying(b"hello")).target)
-    server.command = [sys.executable, "-c", "import os, signal, sys; signal.alarm(5); os.execv(sys.argv[1], sys.argv[1:])",
+    server.command = [sys.executable, "-c", "import os, signal, sys; signal.alarm(10); os.execv(sys.argv[1], sys.argv[1:])",
                       *server.command]
     with running(log, server) as process:
         assert process.wait(LIMIT) == -signal.SIGALRM

@@ -171,7 +171,7 @@ def test_serve_handshake_timeout(serve, one, backend, seconds):
     began = time.monotonic()
     with socket.create_connection(("127.0.0.1", server.port), LIMIT) as silent:
         assert silent.recv(1) == b""
-    assert seconds * 0.8 < time.monotonic() - began < 5  # it would be 10
+    assert seconds * 0.8 < time.monotonic() - began < 9  # it would be 10
     assert server.line(event="connection")["error"] == "the handshake was not done in time"
 
 
@@ -285,7 +285,7 @@ def test_connect_grace(certs):
         began = time.monotonic()
         tunnel.signal(signal.SIGTERM)
         assert tunnel.wait() == OK
-    assert 0.2 < time.monotonic() - began < 10  # it would be 30
+    assert 0.2 < time.monotonic() - began < 25  # it would be 30
     tunnel.process.stdout.close()
     server.finish()
 

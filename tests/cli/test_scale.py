@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from serving import BIN, expected_place
+from serving import BIN, LIMIT, expected_place
 
 CROWD = os.path.join(os.environ.get("TLSFD_BUILD", os.path.dirname(BIN)), "tests/cli/crowd")
 FILES = 65536
@@ -40,9 +40,10 @@ class Crowd:
 @pytest.fixture
 def crowd():
     old = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if old[1] < FILES and os.geteuid() != 0:
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, max(FILES, old[1])))
+    except ValueError:  # root who may not
         pytest.skip("wants %d file descriptors: ulimit -Hn is %d" % (FILES, old[1]))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, max(FILES, old[1])))
     people = Crowd()
     yield people
     people.end()
@@ -82,7 +83,7 @@ def test_half_begun(serve, one, crowd):
     crowd.does("open", 100)
     crowd.does("half", 10000)
     crowd.does("check")
-    assert crowd.does("busy", 10, 100000) < 10
+    assert crowd.does("busy", 10, 100000) < LIMIT  # and not 600
     crowd.does("drop")
     crowd.does("check")
     crowd.does("close")
@@ -94,7 +95,7 @@ def test_half_begun(serve, one, crowd):
 
 
 def test_half_begun_have_a_deadline(serve, one, crowd):
-    server = serve("--forward", crowd.target, *one, "--handshake-timeout", "2")
+    server = serve("--forward", crowd.target, *one, "--handshake-timeout", "5")
     crowd.does("port", server.port)
     crowd.does("half", 3000)
     server.line(3000, event="connection", end="handshake")

@@ -505,7 +505,7 @@ def test_no_tls_gets_an_alert(serve, one, backend, text):
 
 def test_silence_and_halves(serve, one, backend):
     """Many that begin and say no more; others don't notice."""
-    server = serve("--forward", backend(saying(b"hello")).target, *one, "--handshake-timeout", "5")
+    server = serve("--forward", backend(saying(b"hello")).target, *one, "--handshake-timeout", "10")
     silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(200)]
     for i, connection in enumerate(silent):
         connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[:i % 12])
@@ -513,7 +513,7 @@ def test_silence_and_halves(serve, one, backend):
     for _ in range(5):
         with server.connect() as connection:
             assert answer(connection) == b"hello"
-    assert time.monotonic() - began < 4.5
+    assert time.monotonic() - began < 8
     server.line(200, event="connection", error="the handshake was not done in time")
     for connection in silent:
         connection.settimeout(LIMIT)
@@ -556,10 +556,10 @@ def test_more_connections_wait(serve, one, backend):
 
 
 def test_idle(serve, one, backend):
-    server = serve("--forward", backend().target, *one, "--idle-timeout", "0.3")
+    server = serve("--forward", backend().target, *one, "--idle-timeout", "3")
     with server.connect() as connection:
-        for _ in range(4):
-            time.sleep(0.15)
+        for _ in range(8):
+            time.sleep(0.5)
             connection.sendall(b"x")
             assert connection.recv(1) == b"x"
         with pytest.raises(CUT):
@@ -587,7 +587,7 @@ def test_a_part_of_a_record_is_idle(serve, one, backend):
             for byte in record[:-1]:
                 raw.sendall(bytes([byte]))
                 time.sleep(0.1)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 10  # it would be 12 and more
     server.line(event="connection", end="idle")
 
 
@@ -601,7 +601,7 @@ def test_no_file_descriptors_left(serve, one, backend):
     resource.prlimit(worker, resource.RLIMIT_NOFILE, (24, limit[1]))
     held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(40)]
     assert server.line(event="accept")["error"] == "Too many open files"
-    time.sleep(0.5)  # a line for each pause would be 5
+    time.sleep(2)  # a line for each pause would be 20
     for connection in held:
         connection.close()
     with server.connect() as connection:
@@ -616,7 +616,7 @@ def test_no_file_descriptors_left(serve, one, backend):
 def test_config_file(serve, one, backend, tmp_path):
     config = tmp_path / "config"
     config.write_text("# what is served\n\nlisten   127.0.0.1:0\nforward %s\ncert %s\nkey\t%s\nworkers 1\n"
-                      "idle-timeout 0.5\n" % (backend(saying(b"hello")).target, one[1], one[3]))
+                      "idle-timeout 60\n" % (backend(saying(b"hello")).target, one[1], one[3]))
     server = serve("--config", str(config), listen=None)
     with server.connect() as connection:
         assert answer(connection) == b"hello"
@@ -710,8 +710,8 @@ def test_reload_under_load(serve, one, backend):
 def test_a_killed_worker_is_replaced(serve, one, backend):
     server = serve("--workers", "2", "--forward", backend(saying(b"hello")).target, *one)
     for round_ in range(2):
+        wait_for(lambda: len(server.workers()) == 4)
         before = server.workers()
-        assert len(before) == 4
         os.kill(before[0], signal.SIGKILL)
         server.line(round_ + 1, event="worker", error="killed by signal 9; it is replaced")
         for _ in range(6):
@@ -794,9 +794,9 @@ def test_addresses(serve, one, backend):
 
 def test_families_apart(serve, one, backend):
     """[::] is no IPv4 address, so that each may have listeners of its own."""
-    ipv4 = serve("--forward", backend(saying(b"four")).target, *one, listen="0.0.0.0:0")
-    ipv6 = serve("--forward", backend(saying(b"six")).target, *one, listen="[::]:%d" % ipv4.port)
-    assert ipv6.port == ipv4.port
+    port = unused_port("::", "0.0.0.0")
+    serve("--forward", backend(saying(b"four")).target, *one, listen="0.0.0.0:%d" % port)
+    ipv6 = serve("--forward", backend(saying(b"six")).target, *one, listen="[::]:%d" % port)
     with ipv6.connect() as connection:
         assert answer(connection) == b"four"
 

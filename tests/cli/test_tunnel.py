@@ -249,6 +249,7 @@ def test_plain_side_is_reset(certs, start):
 def test_plain_side_leaves_first(start):
     """Before the server has answered: those places are free at once."""
     server = socket.create_server(("127.0.0.1", 0))
+    server.settimeout(LIMIT)
     tunnel = Tunnel(start, server.getsockname()[1], "--max-connections", "2", "--timeout", str(LIMIT))
     for _ in range(4):
         with tunnel.dial() as s, server.accept()[0] as peer:
@@ -298,9 +299,9 @@ def test_server_is_killed(certs, start):
 
 def test_idle_is_without_a_byte(certs, start, servers):
     server = servers(echo_pieces)
-    tunnel = Tunnel(start, server.port, "--ca", certs.root, "--idle-timeout", "0.6")
+    tunnel = Tunnel(start, server.port, "--ca", certs.root, "--idle-timeout", "3")
     with tunnel.dial() as s:
-        talk_for(s, 1.5)
+        talk_for(s, 4)
     tunnel.stop()
 
 
@@ -368,7 +369,7 @@ def test_server_is_silent(start):
 
 def test_starttls_is_silent(start):
     server = Server(lambda plain: plain.recv(1000))
-    tunnel = Tunnel(start, server.port, "--timeout", "0.3", "--starttls", "smtp")
+    tunnel = Tunnel(start, server.port, "--timeout", "3", "--starttls", "smtp")
     reset_at_once(tunnel)
     server.finish()
     line = only_line(tunnel)
@@ -377,18 +378,15 @@ def test_starttls_is_silent(start):
 
 def test_the_deadline_is_for_the_start(certs, start, servers):
     server = servers(echo_pieces)
-    tunnel = Tunnel(start, server.port, "--ca", certs.root, "--timeout", "0.5")
+    tunnel = Tunnel(start, server.port, "--ca", certs.root, "--timeout", "3")
     with tunnel.dial() as s:
-        end = time.monotonic() + 1
-        while time.monotonic() < end:
-            s.sendall(b"x")
-            assert s.recv(1) == b"x"
+        talk_for(s, 4)
     tunnel.stop()
 
 
 def test_silent_server(start):
     server = Server(lambda plain: plain.recv(1000) and plain.recv(1000))
-    tunnel = Tunnel(start, server.port, "--timeout", "0.3")
+    tunnel = Tunnel(start, server.port, "--timeout", "3")
     reset_at_once(tunnel)
     assert "timed out" in tunnel.line()["error"]
     server.finish()
@@ -537,7 +535,7 @@ def reload(tunnel, config, text, count=1):
     tunnel.program.wait_for(r"^event=reloaded\n", count)
 
 
-@pytest.mark.parametrize("before, after", [("0.6", "0"), ("0", "0.6")])
+@pytest.mark.parametrize("before, after", [("3", "0"), ("0", "3")])
 def test_reload_of_the_idle_time(certs, start, servers, tmp_path, before, after):
     """Connections keep what they began with."""
     server = servers(echo_pieces)
@@ -547,7 +545,7 @@ def test_reload_of_the_idle_time(certs, start, servers, tmp_path, before, after)
     with tunnel.dial() as old:
         talk_for(old, 0)
         reload(tunnel, config, f"idle-timeout {after}\n")
-        talk_for(old, 1)  # longer than the limit
+        talk_for(old, 4)  # longer than the limit
         with tunnel.dial() as new:
             talk_for(new, 0)
             limited, free = (old, new) if after == "0" else (new, old)
