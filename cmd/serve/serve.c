@@ -265,8 +265,8 @@ static const struct step {
 	{ "memory for counts", open_ledger },
 	{ "pipe from the processes", open_teams },
 	{ "timer", time_renewal },
-	{ "plan of the processes", master_begin },
 	{ "plan of the metrics process", start_metrics },
+	{ "plan of the processes", master_begin },
 	{ "event loop", serve_all },
 };
 
