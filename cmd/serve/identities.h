@@ -6,6 +6,7 @@
 #ifndef TLSFD_IDENTITIES_H
 #define TLSFD_IDENTITIES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <tlsfd.h>
 
@@ -17,6 +18,7 @@ struct self_signed {
 	char *pem, *key;
 	size_t pem_size, key_size;
 	char fingerprint[65]; /* SHA-256, hex */
+	bool told;
 };
 
 /* 0 or -ENOMEM. */

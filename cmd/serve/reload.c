@@ -145,17 +145,17 @@ static void changed(struct master *m)
 		reload(m);
 }
 
-/* At the start, and when a port is new. */
-static void tell(const struct master *m)
+/* At the start, or by the reload that brings it. */
+static void tell_self_signed(struct self_signed *self)
 {
 	struct logline line;
 
-	if (m->self.pem && m->teams.generation == 1) {
-		log_begin(&line, "self-signed");
-		log_text(&line, "sha256", m->self.fingerprint);
-		log_end(&line);
-	}
-	listening_announce(m->listening, m->n_listening);
+	if (!self->pem || self->told)
+		return;
+	log_begin(&line, "self-signed");
+	log_text(&line, "sha256", self->fingerprint);
+	log_end(&line);
+	self->told = true;
 }
 
 static void renewed(void *arg)
@@ -170,9 +170,10 @@ static void renewed(void *arg)
 		log_begin(&line, "reload");
 		log_number(&line, "generation", m->teams.generation);
 		log_end(&line);
-	} else {
-		tell(m);
 	}
+	tell_self_signed(&m->self);
+	if (!m->changing) /* at the start, or a port is new */
+		listening_announce(m->listening, m->n_listening);
 	m->changing = false;
 	changed(m);
 }

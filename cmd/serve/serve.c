@@ -304,9 +304,15 @@ static void clean_up(struct master *m)
 }
 
 /* A parent's SIG_IGN is inherited: children would be gone without a word (wait(2)). What it has
- * open is inherited, too: it can name a key (/dev/fd/3), and is not for confined processes. */
+ * open is inherited, too: it can name a key (/dev/fd/3), and is not for confined processes. SIGHUP
+ * waits for watch_signals: a reload that comes so soon is no reason to die. */
 static void inherit(void)
 {
+	sigset_t reload;
+
+	sigemptyset(&reload);
+	sigaddset(&reload, SIGHUP);
+	sigprocmask(SIG_BLOCK, &reload, NULL);
 	signal(SIGCHLD, SIG_DFL);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* EFBIG has a line */

@@ -107,3 +107,17 @@ def test_a_new_port(held):
     scene.server.line(2, event="listening")
     with scene.server.connect() as connection:
         assert answer(connection) == b"hello"
+
+
+def test_a_reload_during_the_start(serve, backend, one, tmp_path):
+    """The signal waits: the master is held at OpenSSL's settings."""
+    settings = tmp_path / "openssl.cnf"
+    os.mkfifo(settings)
+    server = serve("--forward", backend(saying(b"hello")).target, *one, wait=False,
+                   env={**os.environ, "OPENSSL_CONF": str(settings)})
+    with open(settings, "w", encoding="ascii"):
+        server.signal(signal.SIGHUP)
+        (tmp_path / "file").touch()
+        os.replace(tmp_path / "file", settings)
+    server.line(event="listening")
+    server.line(event="reload", generation="2")

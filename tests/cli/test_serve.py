@@ -177,6 +177,20 @@ def test_self_signed(serve, backend):
         assert answer(connection) == b"hello"
 
 
+def test_self_signed_by_a_reload(serve, one, backend, tmp_path):
+    """It is told once, when it comes, and stays the same."""
+    config = tmp_path / "config"
+    config.write_text("cert %s\nkey %s\n" % (one[1], one[3]))
+    server = serve("--forward", backend().target, "--config", str(config))
+    for generation in 2, 3:
+        config.write_text("self-signed\n")
+        server.signal(signal.SIGHUP)
+        server.line(event="reload", generation=str(generation))
+    with server.connect() as connection:
+        shown = hashlib.sha256(connection.getpeercert(binary_form=True)).hexdigest()
+    assert [line["sha256"] for line in server.matching(event="self-signed")] == [shown]
+
+
 def test_client_certificates(serve, one, ca, backend):
     cert, key = ca.issue("client")
     server = serve("--forward", backend(saying(b"hello")).target, *one, "--client-ca", ca.root)
