@@ -27,7 +27,7 @@ int image_open(void)
 	return high;
 }
 
-void image_exec(int image, const char *verb, unsigned page, const int fds[IMAGE_FDS])
+int image_exec(int image, const char *verb, unsigned page, const int fds[IMAGE_FDS])
 {
 	static char name[] = "tlsfd";
 	char own_verb[32], number[16];
@@ -37,15 +37,15 @@ void image_exec(int image, const char *verb, unsigned page, const int fds[IMAGE_
 	snprintf(own_verb, sizeof(own_verb), "%s", verb);
 	snprintf(number, sizeof(number), "%u", page);
 	for (int i = 0; i < IMAGE_FDS; i++) { /* out of the way first */
-		high[i] = fds[i] < 0 ? -1 :
-				       fcntl(fds[i], F_DUPFD_CLOEXEC, IMAGE_FIRST_FD + IMAGE_FDS);
+		high[i] = fds[i] < 0 ? -1 : files_copy_high(fds[i], IMAGE_FIRST_FD + IMAGE_FDS);
 		if (fds[i] >= 0 && high[i] < 0)
-			return;
+			return high[i];
 	}
 	for (int i = 0; i < IMAGE_FDS; i++)
 		if (high[i] >= 0 && dup2(high[i], IMAGE_FIRST_FD + i) < 0)
-			return;
+			return -errno;
 	execveat(image, "", argv, environ, AT_EMPTY_PATH);
+	return -errno;
 }
 
 int image_own(void)

@@ -15,8 +15,8 @@ int image_open(void);
 
 /* Becomes `tlsfd VERB PAGE`, in a child of the master; PAGE is its of serve/counts.h. It has
  * these descriptors, from IMAGE_FIRST_FD on; a negative one is left out. Returns only if it
- * can't, with errno. */
-void image_exec(int image, const char *verb, unsigned page, const int fds[IMAGE_FDS]);
+ * can't, a negative errno. */
+int image_exec(int image, const char *verb, unsigned page, const int fds[IMAGE_FDS]);
 
 /* In the new image: closed on the next exec, and the log waits for nobody. 0 or a negative
  * errno. */

@@ -115,11 +115,11 @@ static int read_plan(struct data *d)
 
 /* ---- the start, in the master's child ---- */
 
-void data_exec(int image, int plan, int root, int channel, int counts, unsigned page, int begin)
+int data_exec(int image, int plan, int root, int channel, int counts, unsigned page, int begin)
 {
 	const int fds[IMAGE_FDS] = { plan, channel, page ? counts : -1, root, begin };
 
-	image_exec(image, "data-process", page, fds);
+	return image_exec(image, "data-process", page, fds);
 }
 
 /* ---- the end ---- */

@@ -21,8 +21,8 @@ struct data_plan {
 int data_plan_write(const struct data_plan *plan, const struct backends *backends);
 /* Becomes a data process, in a child of the master; image: of roles/image.h; root: of
  * roles/confine.h; counts: a ledger's fd or -1; begin: of teams.h. Returns only if it can't,
- * with errno. */
-void data_exec(int image, int plan, int root, int channel, int counts, unsigned page, int begin);
+ * a negative errno. */
+int data_exec(int image, int plan, int root, int channel, int counts, unsigned page, int begin);
 /* data_process, in cmd.h, is the hidden verb that it is. */
 
 #endif

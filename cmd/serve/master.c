@@ -104,13 +104,14 @@ static _Noreturn void be_worker(struct master *m, const struct team *team)
 static void be(void *arg, const struct team *team, enum role role)
 {
 	struct master *m = arg;
+	int err;
 
 	leave_standard_fds();
 	if (role == ROLE_HANDSHAKE)
 		be_worker(m, team);
-	data_exec(m->image, generation_of(m, team)->data_plan, m->root, team->channel[ROLE_DATA],
-		  m->ledger.fd, team->page[role], m->teams.begin);
-	teams_say_failed(m->teams.begin, "start from the program's file", -errno);
+	err = data_exec(m->image, generation_of(m, team)->data_plan, m->root,
+			team->channel[ROLE_DATA], m->ledger.fd, team->page[role], m->teams.begin);
+	teams_say_failed(m->teams.begin, "start from the program's file", err);
 	_exit(EXIT_FAILED);
 }
 

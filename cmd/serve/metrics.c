@@ -15,6 +15,7 @@
 
 #include "cmd.h"
 #include "exposition.h"
+#include "files.h"
 #include "logfmt.h"
 #include "roles/image.h"
 
@@ -233,24 +234,33 @@ int metrics_process(int argc, char **argv)
 	prctl(PR_SET_NAME, "tlsfd-metrics");
 	err = run(&r);
 	if (err)
-		log_error("metrics", "%s%s%s", r.run.step, *r.run.step ? ": " : "", strerror(-err));
+		log_error("metrics", "%s%s%s%s", r.run.step, *r.run.step ? ": " : "",
+			  strerror(-err), files_remedy(err));
 	log_finish();
 	_exit(err ? EXIT_FAILED : EXIT_OK);
 }
 
 /* ---- the master's side ---- */
 
-static void spawn(struct metrics *m)
+static _Noreturn void be(const struct metrics *m)
 {
 	const int fds[IMAGE_FDS] = { m->listening.fds[0], m->ledger->fd, m->plan_fd,
 				     m->plan.confinement.root, -1 };
+	int err;
 
+	leave_standard_fds();
+	err = image_exec(m->image, "metrics-process", 0, fds);
+	log_error("metrics", "start from the program's file: %s%s", strerror(-err),
+		  files_remedy(err));
+	log_finish();
+	_exit(EXIT_FAILED);
+}
+
+static void spawn(struct metrics *m)
+{
 	m->pid = fork();
-	if (m->pid == 0) {
-		leave_standard_fds();
-		image_exec(m->image, "metrics-process", 0, fds);
-		_exit(EXIT_FAILED);
-	}
+	if (m->pid == 0)
+		be(m);
 	if (m->pid < 0)
 		loop_at(m->loop, &m->restart, m->loop->now_ms + RESTART_MS);
 }

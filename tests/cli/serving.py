@@ -203,7 +203,7 @@ def role_of(pid):
     """By the name that a process has given itself."""
     try:
         with open("/proc/%d/comm" % pid, encoding="ascii") as comm:
-            return {"tlsfd-handshake": "handshake", "tlsfd-data": "data"}.get(comm.read().strip())
+            return comm.read().strip().partition("tlsfd-")[2] or None
     except OSError:
         return None
 
@@ -273,7 +273,7 @@ class Serve:
             return [int(word) for word in children.read().split()]
 
     def workers(self, role=None):
-        """Pids of its processes: all, or those of a role, "handshake" or "data"."""
+        """Pids of its processes: all, or those of a role, "handshake", "data" or "metrics"."""
         return [pid for pid in self.children() if role in (None, role_of(pid))]
 
     def signal(self, number):

@@ -63,13 +63,6 @@ def talk(server, n=1, size=1000):
             connection.unwrap()
 
 
-def metrics_pid(server):
-    def is_it(pid):
-        with open("/proc/%d/comm" % pid, encoding="ascii") as comm:
-            return comm.read().strip() == "tlsfd-metrics"
-    return [pid for pid in server.children() if is_it(pid)]
-
-
 def test_as_the_log_says(serve, one, backend):
     place = expected_place()
     server = serve("--workers", "2", "--forward", backend(echo).target, *one, *HERE)
@@ -137,7 +130,7 @@ def test_the_metrics_process_is_replaced(serve, one, backend):
     server = serve("--forward", backend(echo).target, *one, *HERE)
     talk(server, 2)
     soon(server, **{ended("closed"): 2})
-    for pid in metrics_pid(server):
+    for pid in server.workers("metrics"):
         os.kill(pid, signal.SIGKILL)
         server.line(event="worker", role="metrics", pid=str(pid), error="killed by signal 9; it is replaced")
     soon(server, **{ended("closed"): 2})
@@ -153,7 +146,7 @@ def test_what_it_has(serve, ca, backend):
         connection.sendall(secret)
         assert connection.recv(100)
         get(server)
-        pid, = metrics_pid(server)
+        pid, = server.workers("metrics")
         assert not has(pid, secret, *forms_of_key(key))
         assert has(pid, b"tlsfd_connections_ended_total")
     with open("/proc/%d/status" % pid, encoding="ascii") as status:
@@ -188,7 +181,7 @@ def test_bad_clients(serve, one, backend):
     assert metrics(server)
     for client in held:
         client.close()
-    assert len(metrics_pid(server)) == 1 and not server.matching(event="worker")
+    assert len(server.workers("metrics")) == 1 and not server.matching(event="worker")
 
 
 def refused(*command):

@@ -132,10 +132,10 @@ def test_no_files_of_who_started_it(serve, one, backend, tmp_path, kernel):
         return {fd for fd, name in files_of(pid).items() if name == str(secret)}
 
     assert having(server.process.pid) == {0, *numbers}
-    server.line(event="metrics")
+    wait_for(lambda: server.workers("metrics"))  # nobody waits for it
     assert len(server.workers()) == 5
     for pid in server.workers():
-        wait_for(lambda p=pid: files_of(p).get(1) == "/dev/null")
+        assert files_of(pid)[1] == "/dev/null"
         assert not having(pid)
 
 
@@ -358,6 +358,21 @@ def test_a_port_that_waits_for_files(serve, one, backend):
 
 
 @needs_root
+def test_metrics_that_wait_for_files(serve, one, backend):
+    """Each try says why, and the last one succeeds."""
+    server = serve("--workers", "1", "--forward", backend().target, *one, "--metrics", "127.0.0.1:0")
+    master = server.process.pid
+    usual = resource.prlimit(master, resource.RLIMIT_NOFILE)
+    wait_for(lambda: server.workers("metrics"))
+    pid, = server.workers("metrics")
+    resource.prlimit(master, resource.RLIMIT_NOFILE, (lowest_unused(master), usual[1]))
+    os.kill(pid, signal.SIGKILL)
+    assert "from the program's file: Too many open files; the limit" in server.line(2, event="metrics")["error"]
+    resource.prlimit(master, resource.RLIMIT_NOFILE, usual)
+    wait_for(lambda: server.workers("metrics"))
+
+
+@needs_root
 def test_the_port_of_the_metrics(serve, one, backend):
     server = serve("--workers", "1", "--forward", backend().target, *one, "--metrics", "127.0.0.1:0")
     address, _, number = server.line(event="metrics")["addr"].rpartition(":")
@@ -369,7 +384,7 @@ def test_the_port_of_the_metrics(serve, one, backend):
         return False
 
     assert answers()
-    pid, = set(server.children()) - set(server.workers("handshake") + server.workers("data"))
+    pid, = server.workers("metrics")
     with listening(pid) as port:
         port.shutdown(socket.SHUT_RD)
     os.kill(pid, signal.SIGKILL)
