@@ -18,7 +18,6 @@
 #include "credentials.h"
 #include "suite.h"
 
-
 struct end *link_client(struct link *l)
 {
 	return l->v.server ? &l->peer : &l->us;
@@ -408,6 +407,11 @@ static void wait_for_either(const struct link *l, bool us, bool peer)
 			       { .fd = peer ? l->peer.fd : -1, .events = POLLIN } };
 
 	assert_true(poll(p, 2, PATIENCE_MS) > 0);
+}
+
+void link_wait(const struct link *l)
+{
+	wait_for_either(l, true, true);
 }
 
 static void handshake_stepping(struct link *l, void (*after_peer)(struct link *l))

@@ -78,6 +78,9 @@ void link_open(struct link *l);
 /* Both handshakes. after_peer (may be NULL) is called once, as soon as the peer's is
  * finished: ours often isn't yet, and what the peer sends then waits in our socket. */
 void link_handshake(struct link *l, void (*after_peer)(struct link *l));
+
+/* Until something has come at either end. */
+void link_wait(const struct link *l);
 /* All of it, a first connection for resumption and ticket reading included. */
 void link_connect(struct link *l);
 void link_connect_then(struct link *l, void (*after_peer)(struct link *l));

@@ -34,7 +34,7 @@
 #include <tlsfd/openssl.h>
 #include <unistd.h>
 
-enum { TIME_LIMIT = 60 };
+enum { TIME_LIMIT = 240 };
 
 static struct {
 	bool server, ktls, bare, echo, echo_late, abrupt, wrong;

@@ -70,8 +70,9 @@ static void half_done(void **state)
 		assert_refused(l->us.ssl, -ENOTCONN, TLSFD_WHY_HANDSHAKE);
 		refusals++;
 		SSL_do_handshake(l->peer.ssl);
+		link_wait(l);
 	}
-	assert_true(refusals >= 1 && refusals <= 5);
+	assert_true(refusals >= 1);
 	link_handshake(l, NULL);
 	assert_goes_on(l);
 	assert_moves(l);
