@@ -123,6 +123,7 @@ static void test_attend_reset(void **state)
 	begin(&t, state);
 	say(&t.peer, "gone");
 	if (tlsfd_kernel(t.c, TLSFD_RX)) {
+		wait_for(t.fd, POLLIN);
 		assert_int_equal(read(t.fd, text, 4), 4);
 		raw_reset(&t.peer);
 		assert_int_equal(read_bare(&t, text, sizeof(text)), -ECONNRESET);

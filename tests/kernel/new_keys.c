@@ -6,9 +6,11 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include "ktls.h"
+#include "link.h"
 #include "stats.h"
 #include "sys.h"
 #include "updates.h"
@@ -296,13 +298,17 @@ static void test_often(void **state)
 			say(&t.peer, "x");
 		raw_update_keys(&t.peer, false);
 		for (ssize_t have = 0, n; have < 4; have += n) {
+			if (bare)
+				wait_for(t.fd, POLLIN);
 			n = bare ? recv(t.fd, got, sizeof(got), 0) :
 				   patient_read(&t, got, sizeof(got));
 			if (n <= 0)
 				fail_msg("%zd after %d: %s", n, i, tlsfd_error(t.c));
 		}
-		if (bare)
+		if (bare) {
+			wait_for(t.fd, POLLIN);
 			assert_int_equal(tlsfd_attend(t.c, TLSFD_RX | TLSFD_TX, 0), -EAGAIN);
+		}
 	}
 	place_close(&t);
 }

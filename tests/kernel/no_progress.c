@@ -13,6 +13,7 @@
 
 #include "everywhere.h"
 #include "expect.h"
+#include "link.h"
 
 static void begin(struct tested *t, void **state)
 {
@@ -62,11 +63,17 @@ static void test_nothing_between_data(void **state)
 			assert_int_equal(tlsfd_read(t.c, &byte, 1), -EAGAIN);
 		for (int j = 0; j < 4; j++)
 			say(&t.peer, "x");
-		if (bare)
+		if (bare) {
+			wait_for(t.fd, POLLIN);
 			assert_int_equal(tlsfd_attend(t.c, TLSFD_RX, 0), 1);
+		}
 		for (ssize_t have = 0; have < 4;) {
-			ssize_t n = bare ? recv(t.fd, some, sizeof(some), 0) :
-					   patient_read(&t, some, sizeof(some));
+			ssize_t n;
+
+			if (bare)
+				wait_for(t.fd, POLLIN);
+			n = bare ? recv(t.fd, some, sizeof(some), 0) :
+				   patient_read(&t, some, sizeof(some));
 
 			assert_true(n > 0);
 			have += n;
