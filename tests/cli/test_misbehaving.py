@@ -37,7 +37,7 @@ def test_one_that_hangs(serve, one, backend, role):
     began = time.monotonic()
     server.signal(signal.SIGTERM)
     assert server.wait() == 0
-    assert 1 < time.monotonic() - began < 8
+    assert time.monotonic() - began > 1
     assert server.line(event="stopping")["how"] == "grace"
     assert server.line(2, event="stopping")["how"] == "killed"
 
@@ -225,7 +225,7 @@ def replace(server, role, pid):
 @needs_kernel
 @pytest.mark.parametrize("role", ["handshake", "data"])
 def test_a_channel_that_blocks(serve, one, backend, role):
-    server = serve("--workers", "1", "--grace", "1", "--forward", backend(saying(b"hello")).target, *one)
+    server = serve("--workers", "1", "--grace", "20", "--forward", backend(saying(b"hello")).target, *one)
     with server.connect() as connection:
         assert answer(connection) == b"hello"
     spoiler = server.workers(role)[0]
@@ -239,9 +239,9 @@ def test_a_channel_that_blocks(serve, one, backend, role):
                 assert answer(connection) == b"hello"
         assert not os.get_blocking(end.fileno())
         assert end.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * 32 * 1024
-    began = time.monotonic()
     server.signal(signal.SIGTERM)
-    assert server.wait() == 0 and time.monotonic() - began < 3
+    assert server.wait() == 0
+    assert [line["how"] for line in server.matching(event="stopping")] == ["grace"]  # and not killed
 
 
 def linger(port):
@@ -294,7 +294,7 @@ def test_a_port_with_options(serve, one, backend, spoil, lives):
             assert port.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == room
     with socket.create_connection(("127.0.0.1", server.port)):  # its handshake waits
         wait_for(lambda: len(list(sockets(server.workers("handshake")[0]))) == 3)
-        assert inherited(server.workers("handshake")[0]) == USUAL
+        wait_for(lambda: inherited(server.workers("handshake")[0]) == USUAL)
 
 
 @needs_root

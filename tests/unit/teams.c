@@ -241,7 +241,7 @@ static void expect_accepting(struct scene *s, unsigned n)
 	eventfd_t one;
 
 	for (; n; n--) {
-		assert_int_equal(poll(&p, 1, 5000), 1);
+		assert_int_equal(poll(&p, 1, 60000), 1);
 		assert_int_equal(eventfd_read(s->accepting, &one), 0);
 	}
 	assert_int_equal(poll(&p, 1, 100), 0);
